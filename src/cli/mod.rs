@@ -1,0 +1,66 @@
+//! The programs: `piecemeal get`, `show`, `verify` and the others, one file each.
+//!
+//! A command takes the [`Args`] and ends with an [`Exit`] or an error. Results go to standard
+//! output, progress and logs to standard error; an error is one line there, printed here and
+//! nowhere else.
+//!
+//! Layer: programs.
+
+mod exit;
+pub mod flags;
+mod help;
+mod output;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+pub use exit::Exit;
+use flags::Args;
+use output::Output;
+
+use crate::printable::printable;
+
+/// The whole program: reads the command line, runs the command, reports how it ended.
+pub fn main() -> ExitCode {
+    let args = match flags::parse(std::env::args_os().skip(1)) {
+        Ok(args) => args,
+        Err(err) => return report(&err, Exit::Usage),
+    };
+    match run(&args) {
+        Ok(exit) => exit.into(),
+        // The reader of our output has left, and knows that better than we do.
+        Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) => report(&err, Exit::Failed),
+    }
+}
+
+fn run(args: &Args) -> Result<Exit> {
+    if let Some(kind) = args.help {
+        return print(&help::text(args, kind));
+    }
+    if args.version {
+        return print(&format!("piecemeal {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    eprint_line(&help::text(args, flags::Help::Short));
+    Ok(Exit::Usage)
+}
+
+fn print(text: &str) -> Result<Exit> {
+    let mut output = Output::new();
+    output.line(text.trim_end())?;
+    output.finish()?;
+    Ok(Exit::Done)
+}
+
+/// One line on standard error, whatever strangers put into the message.
+fn report(err: &anyhow::Error, exit: Exit) -> ExitCode {
+    eprint_line(&format!("piecemeal: {}", printable(&format!("{err:#}"))));
+    exit.into()
+}
+
+/// As `eprintln!`, but a closed or full standard error is no reason to panic.
+pub fn eprint_line(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,15 @@
+//! piecemeal: a BitTorrent client, one torrent at a time, one thread per peer.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+#![allow(missing_docs)]
+
+// Values: bytes and numbers; no I/O, no threads.
+pub mod bitfield;
+pub mod geometry;
+pub mod hash;
+pub mod json;
+pub mod printable;
+
+// Programs.
+pub mod cli;
