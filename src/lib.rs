@@ -10,6 +10,7 @@ pub mod geometry;
 pub mod hash;
 pub mod json;
 pub mod printable;
+pub mod wire;
 
 // Programs.
 pub mod cli;
