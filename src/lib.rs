@@ -12,5 +12,10 @@ pub mod json;
 pub mod printable;
 pub mod wire;
 
+// Decisions: pure state, the time is an argument.
+pub mod address_book;
+pub mod picker;
+pub mod pipeline;
+
 // Programs.
 pub mod cli;
