@@ -100,11 +100,11 @@ impl AddressBook {
 
     /// Takes the address to dial next: the one with the fewest failures, those that the user named
     /// before others.
-    pub fn next(&mut self, now: Instant) -> Option<SocketAddr> {
+    pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, Source)> {
         let best = self.ready(now).min_by_key(|(_, entry)| (entry.failures, entry.source))?;
-        let addr = *best.0;
+        let (addr, source) = (*best.0, best.1.source);
         self.entries.get_mut(&addr)?.state = State::Busy;
-        Some(addr)
+        Some((addr, source))
     }
 
     fn ready(&self, now: Instant) -> impl Iterator<Item = (&SocketAddr, &Entry)> {
@@ -186,15 +186,15 @@ mod tests {
         let (mut book, now) = (AddressBook::default(), Instant::now());
         let (a, b) = (addr("10.0.0.1:1"), addr("10.0.0.2:1"));
         book.add(a, Source::Tracker, now);
-        assert_eq!((book.next(now), book.next(now)), (Some(a), None));
+        assert_eq!((book.next(now), book.next(now)), (Some((a, Source::Tracker)), None));
         book.failed(a, "refused", false, now);
         assert!(!book.has_ready(now) && book.has_ready(now + RETRY_FIRST));
-        assert_eq!(book.next(now + RETRY_FIRST), Some(a));
+        assert_eq!(book.next(now + RETRY_FIRST).map(|next| next.0), Some(a));
         book.failed(a, "refused", false, now);
         assert!(!book.has_ready(now + RETRY_FIRST));
         assert_eq!(book.failures(), (1, Some("refused")));
         book.add(b, Source::Tracker, now);
-        assert_eq!(book.next(now + RETRY_MAX), Some(b));
+        assert_eq!(book.next(now + RETRY_MAX).map(|next| next.0), Some(b));
         for _ in 0..100 {
             book.failed(a, "refused", false, now);
         }

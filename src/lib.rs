@@ -16,6 +16,8 @@ pub mod wire;
 pub mod address_book;
 pub mod picker;
 pub mod pipeline;
+pub mod rate;
+pub mod swarm;
 
 // Programs.
 pub mod cli;
