@@ -8,7 +8,9 @@
 pub mod bitfield;
 pub mod geometry;
 pub mod hash;
+pub mod hostport;
 pub mod json;
+pub mod metainfo;
 pub mod printable;
 
 // Programs.
