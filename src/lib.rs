@@ -12,6 +12,10 @@ pub mod hostport;
 pub mod json;
 pub mod metainfo;
 pub mod printable;
+pub mod units;
+
+// Hands: one thread each.
+pub mod storage;
 
 // Programs.
 pub mod cli;
