@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 // Values: bytes and numbers; no I/O, no threads.
+pub mod bencode;
 pub mod bitfield;
 pub mod geometry;
 pub mod hash;
