@@ -14,5 +14,8 @@ pub mod json;
 pub mod metainfo;
 pub mod printable;
 
+// Hands: one thread each.
+pub mod tracker;
+
 // Programs.
 pub mod cli;
