@@ -31,5 +31,8 @@ pub mod listener;
 pub mod peer;
 pub mod storage;
 
+// Hands: one thread each.
+pub mod tracker;
+
 // Programs.
 pub mod cli;
