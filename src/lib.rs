@@ -30,9 +30,11 @@ pub mod event;
 pub mod listener;
 pub mod peer;
 pub mod storage;
-
-// Hands: one thread each.
+pub mod trace;
 pub mod tracker;
+
+// Head: starts the hands, runs the loop.
+pub mod session;
 
 // Programs.
 pub mod cli;
