@@ -16,6 +16,8 @@ pub mod printable;
 pub mod units;
 
 // Hands: one thread each.
+pub mod check;
+pub mod resume;
 pub mod storage;
 
 // Programs.
