@@ -52,7 +52,7 @@ pub(super) fn read(info: Dict, info_hash: Sha1) -> Result<(String, Vec<File>), E
     };
     let Some(list) = info.list("files") else {
         let length = info.int("length").ok_or(wrong("info has neither length nor files"))?;
-        if raw_name.is_empty() {
+        if is_blank(raw_name) {
             return Err(wrong("the name is empty"));
         }
         let executable = info.bytes("attr").is_some_and(|attr| attr.contains(&b'x'));
@@ -62,10 +62,7 @@ pub(super) fn read(info: Dict, info_hash: Sha1) -> Result<(String, Vec<File>), E
         return Ok((path::component(raw_name), vec![file]));
     };
     // A folder can do without a name of its own: other clients use the hash too.
-    let name = match raw_name {
-        [] => info_hash.to_string(),
-        given => path::component(given),
-    };
+    let name = if is_blank(raw_name) { info_hash.to_string() } else { path::component(raw_name) };
     let mut files: Vec<File> = Vec::new();
     let mut offset: u64 = 0;
     for (i, value) in list.iter().enumerate() {
@@ -81,6 +78,11 @@ pub(super) fn read(info: Dict, info_hash: Sha1) -> Result<(String, Vec<File>), E
     }
     unique::keep_apart(&mut files, unique::DISK_FOLDS_CASE)?;
     Ok((name, files))
+}
+
+/// Whether nothing of a name could be read: it is empty, or all of it is control characters.
+fn is_blank(name: &[u8]) -> bool {
+    name.iter().all(u8::is_ascii_control)
 }
 
 fn read_file(dict: Dict, number: usize, offset: u64) -> Result<File, Error> {
