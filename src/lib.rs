@@ -11,6 +11,7 @@ pub mod geometry;
 pub mod hash;
 pub mod hostport;
 pub mod json;
+pub mod magnet;
 pub mod metainfo;
 pub mod printable;
 pub mod units;
