@@ -1,40 +1,22 @@
 //! Checking what is on disk: which pieces are there already, by their hashes.
 //!
-//! ```text
-//!  a counter ──► worker × cores: next piece ──► read 256 KiB ──► SHA-1 ──► verdict
-//!                                                                            │ (bounded)
-//!  the caller's thread: counts, reports progress, may say stop ◄─────────────┘
-//! ```
+//! A piece whose file is missing or too short is not read at all, nor is one that lies in a hole, as
+//! pieces do that were reserved but never came. How the others are read: [`pieces`].
 //!
-//! Files are read, not mapped: a map would have to fault in each page, and an error while reading
-//! would be a signal. A piece whose file is missing or too short is not read at all, nor is one that
-//! lies in a hole, as pieces do that were reserved but never came.
-//!
-//! Layer: hands. Threads `check-0` and so on, for as long as a check takes; they only read.
+//! Layer: hands. Writes nothing.
 
-mod worker;
+pub mod pieces;
 
 use std::io;
-use std::num::NonZero;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread;
 
 use anyhow::{Context, Result};
-use crossbeam_channel::bounded;
 
 use crate::bitfield::Bitfield;
 use crate::resume;
 use crate::storage::Layout;
-use crate::storage::folder::{Folder, Status};
-use worker::{Job, Said, Verdict, Worker};
-
-/// A worker has one file open at a time, so this is also a limit on descriptors: well below the 64
-/// of a narrow limit (`ulimit -n`).
-const WORKERS_MAX: usize = 32;
-
-/// Verdicts under way to the caller's thread; when it is slow the workers wait for it.
-const VERDICTS_MAX: usize = 64;
+use crate::storage::folder::{Access, Folder, Status};
+use pieces::{Job, News};
 
 /// What a check has found out.
 #[derive(Debug)]
@@ -118,62 +100,36 @@ pub fn run(layout: &Layout, wanted: &Bitfield, progress: Progress) -> Result<Opt
         }
     };
     let sizes = survey(layout, &folder, &mut found.troubles);
-    let job = Job {
-        layout,
-        folder: &folder,
-        sizes: &sizes,
-        wanted,
-        next: AtomicU32::new(0),
-        stop: AtomicBool::new(false),
-    };
-    let finished = thread::scope(|scope| -> Result<bool> {
-        let (verdicts, inbox) = bounded(VERDICTS_MAX);
-        for number in 0..workers(wanted.count()) {
-            let (job, verdicts) = (&job, verdicts.clone());
-            thread::Builder::new()
-                .name(format!("check-{number}"))
-                .spawn_scoped(scope, move || Worker::new(job).run(&verdicts))
-                .context("cannot start a thread")?;
-        }
-        drop(verdicts);
-        Ok(collect(&job, &mut found, inbox.iter(), progress))
+    let open = |file: usize| folder.open_file(&layout.components(file), Access::Read);
+    let job = Job { layout, sizes: &sizes, wanted, open: &open };
+    let flow = pieces::hash(&job, progress, &mut |news| {
+        found.note(layout, news);
+        ControlFlow::Continue(())
     })?;
+    // A file is named once, with the first thing that was wrong with it.
     found.troubles.sort_by_key(|(file, _)| *file);
     found.troubles.dedup_by_key(|(file, _)| *file);
-    Ok(finished.then_some(found))
+    Ok(flow.is_continue().then_some(found))
 }
 
-/// Takes the workers' words until the last has left. False if the caller said stop.
-fn collect(
-    job: &Job,
-    found: &mut Found,
-    said: impl Iterator<Item = Said>,
-    progress: Progress,
-) -> bool {
-    let geometry = job.layout.geometry();
-    let total = job.wanted.iter().map(|piece| u64::from(geometry.piece_len(piece))).sum();
-    let mut done = 0;
-    let mut going = progress(0, total).is_continue();
-    for said in said {
-        match said {
-            Said::Done(bytes) => {
-                done += bytes;
-                going = going && progress(done, total).is_continue();
+impl Found {
+    fn note(&mut self, layout: &Layout, news: News) {
+        let hashes = &layout.torrent().piece_hashes;
+        match news {
+            News::Hash(piece, hash) | News::Hole(piece, hash)
+                if hashes.check(piece, hash).is_some() =>
+            {
+                self.have.insert(piece);
             }
-            Said::Piece(piece, Verdict::Matches) => _ = found.have.insert(piece),
-            Said::Piece(piece, Verdict::Differs) => _ = found.differ.insert(piece),
-            Said::Piece(_, Verdict::Absent) => {}
-            Said::Unreadable(file, why) => found.troubles.push((file, Trouble::Unusable(why))),
+            News::Hash(piece, _) => _ = self.differ.insert(piece),
+            // A hole that does not match never was data.
+            News::Hole(..) | News::Absent(_) => {}
+            News::Unreadable(piece, file, err) => {
+                self.differ.insert(piece);
+                self.troubles.push((file, Trouble::Unusable(format!("cannot be read: {err}"))));
+            }
         }
-        // The workers are heard to the end, so that none waits for room in the channel.
-        job.stop.fetch_or(!going, Ordering::Relaxed);
     }
-    going
-}
-
-fn workers(pieces: u32) -> usize {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    cores.min(WORKERS_MAX).min(pieces as usize)
 }
 
 fn stored(layout: &Layout) -> impl Iterator<Item = usize> + '_ {
