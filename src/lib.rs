@@ -11,6 +11,7 @@ pub mod geometry;
 pub mod hash;
 pub mod hostport;
 pub mod json;
+pub mod magnet;
 pub mod metainfo;
 pub mod printable;
 pub mod units;
@@ -26,9 +27,11 @@ pub mod swarm;
 
 // Hands: one thread each.
 pub mod assembler;
+pub mod check;
 pub mod event;
 pub mod listener;
 pub mod peer;
+pub mod resume;
 pub mod storage;
 pub mod trace;
 pub mod tracker;

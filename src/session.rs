@@ -98,11 +98,16 @@ impl Options {
 #[derive(Debug)]
 pub enum Update {
     /// What is on disk is being hashed: bytes, of so many.
-    Checking { done: u64, total: u64 },
+    Checking {
+        done: u64,
+        total: u64,
+    },
     /// What was found on disk.
     Found(Found),
     /// The port that peers can dial.
-    Listening { port: u16 },
+    Listening {
+        port: u16,
+    },
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),

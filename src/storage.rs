@@ -34,7 +34,7 @@
 //!
 //! Layer: hands. `unsafe` is here (and in the dispatch of `hash`) only.
 
-pub mod backing;
+mod backing;
 mod bus_error;
 pub mod folder;
 mod layout;
@@ -43,7 +43,8 @@ mod reading;
 pub mod room;
 mod writing;
 
+pub use backing::{READ_STEP, read_steps};
 pub use layout::{Layout, Part};
 pub use open::open;
-pub use reading::{Reading, Slices};
+pub use reading::{Reading, Slices, zeros};
 pub use writing::{WARM_LEN, Writing};

@@ -16,7 +16,7 @@ pub const TOKENS_MAX: usize = 3_000_000;
 /// 100,000 files is 10 MiB or so. Offsets on the tape are 32 bits wide because of it.
 pub const INPUT_LEN_MAX: usize = 64 << 20;
 
-const _: () = assert!(INPUT_LEN_MAX <= u32::MAX as usize && TOKENS_MAX <= u32::MAX as usize);
+const _: () = assert!(TOKENS_MAX < INPUT_LEN_MAX && INPUT_LEN_MAX <= u32::MAX as usize);
 const _: () = assert!(crate::geometry::PIECES_MAX as usize * 20 < INPUT_LEN_MAX);
 
 /// A list or dictionary whose end has not been seen yet.

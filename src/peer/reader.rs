@@ -203,7 +203,11 @@ impl Stream {
                     }
                 }
                 Parsed::Block(span, at) => {
-                    self.context.trace.message(Direction::In, self.link.conn, &Message::Block(span));
+                    self.context.trace.message(
+                        Direction::In,
+                        self.link.conn,
+                        &Message::Block(span),
+                    );
                     if self.was_expected(span) {
                         blocks.push((span, self.parsed + at.start));
                         messages.push(Message::Block(span));

@@ -108,9 +108,8 @@ impl<'scope, 'env> Links<'scope, 'env> {
     /// socket is shut, and the reader will report the end.
     pub fn tell(&mut self, conn: ConnId, order: Order) {
         let Some(open) = self.open.get(&conn) else { return };
-        let full = |orders: &Sender<Order>| {
-            matches!(orders.try_send(order), Err(TrySendError::Full(_)))
-        };
+        let full =
+            |orders: &Sender<Order>| matches!(orders.try_send(order), Err(TrySendError::Full(_)));
         if open.orders.as_ref().is_some_and(full) {
             let _ = open.socket.shutdown(Shutdown::Both);
         }

@@ -88,7 +88,7 @@ impl Backing {
                 each(bytes(map, &range));
                 Ok(())
             }
-            Backing::File(file) => read_steps(file, range, each),
+            Backing::File(file) => read_steps(file, range, &mut vec![0; READ_STEP], each),
         }
     }
 }
@@ -117,20 +117,25 @@ fn inside(map: &MmapRaw, range: &Range<u64>) -> (usize, usize) {
     (range.start as usize, (range.end - range.start) as usize)
 }
 
-/// What is read at a time where nothing is mapped. Large enough that system calls do not show,
-/// small enough that a 16 MiB piece does not need as much memory.
+/// What is read at a time where nothing is mapped, in bytes. Large enough that system calls do not
+/// show, small enough that a 16 MiB piece does not need as much memory.
 pub const READ_STEP: usize = 256 * 1024;
 
-/// Reads a range of a file step by step. A file that ends before is `UnexpectedEof`.
-pub fn read_steps(file: &File, range: Range<u64>, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer =
-        vec![0; READ_STEP.min(usize::try_from(range.end - range.start).unwrap_or(READ_STEP))];
+/// Reads a range of a file into `buffer`, step by step. `UnexpectedEof` if the file ends before.
+pub fn read_steps(
+    file: &File,
+    range: Range<u64>,
+    buffer: &mut [u8],
+    each: &mut dyn FnMut(&[u8]),
+) -> io::Result<()> {
     let mut at = range.start;
     while at < range.end {
-        let step = buffer.len().min(usize::try_from(range.end - at).unwrap_or(READ_STEP));
-        read_exact_at(file, &mut buffer[..step], at)?;
-        each(&buffer[..step]);
-        at += step as u64;
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let step = left.min(buffer.len());
+        let step = &mut buffer[..step];
+        read_exact_at(file, step, at)?;
+        each(step);
+        at += step.len() as u64;
     }
     Ok(())
 }

@@ -112,7 +112,7 @@ impl Held {
 }
 
 /// So many zero bytes, without making them.
-pub(super) fn zeros<'a>(length: usize) -> impl Iterator<Item = &'a [u8]> {
+pub fn zeros<'a>(length: usize) -> impl Iterator<Item = &'a [u8]> {
     let rest: &'a [u8] = &ZEROS[..length % ZEROS.len()];
     let whole = std::iter::repeat_n(&ZEROS[..], length / ZEROS.len());
     whole.chain(std::iter::once(rest).filter(|rest| !rest.is_empty()))

@@ -3,6 +3,7 @@
 //! Layer: hands. Runs in the assembler's thread, owns the maps that are written to, the lock on the
 //! resume file, and the knowledge which pieces must not be written any more.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -39,8 +40,8 @@ pub struct Writing {
     sealed: Bitfield,
     /// One bit for each window of [`WARM_LEN`] of each piece: whether it was made ready.
     warm: Vec<u64>,
-    /// Files written to since the last flush, by index; sorted when needed.
-    touched: Vec<usize>,
+    /// Files written to since the last flush, by index.
+    touched: BTreeSet<usize>,
     /// Holds the lock for as long as this end exists.
     _claim: Option<File>,
 }
@@ -57,7 +58,7 @@ impl Writing {
             open: Recent::new(MAPS_MAX),
             sealed: have.clone(),
             warm: vec![0; usize::try_from(windows.div_ceil(64)).unwrap_or(0)],
-            touched: Vec::new(),
+            touched: BTreeSet::new(),
             _claim: claim,
             layout,
             folder,
@@ -112,8 +113,6 @@ impl Writing {
     /// before a resume file vouches for it.
     pub fn flush(&mut self) -> Result<()> {
         self.open.clear();
-        self.touched.sort_unstable();
-        self.touched.dedup();
         let touched = std::mem::take(&mut self.touched);
         if FSYNC_MAX < touched.len() && self.folder.sync_all_of_it().is_ok() {
             return Ok(());
@@ -161,11 +160,11 @@ fn opened<'a>(
     layout: &Layout,
     folder: &Folder,
     open: &'a mut Recent,
-    touched: &mut Vec<usize>,
+    touched: &mut BTreeSet<usize>,
     part: Part,
 ) -> Result<&'a Backing> {
     open.get(part.file, || {
-        touched.push(part.file);
+        touched.insert(part.file);
         let length = layout.files()[part.file].length;
         let file = folder
             .open_file(&layout.components(part.file), Access::Write)
