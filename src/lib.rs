@@ -41,3 +41,4 @@ pub mod session;
 
 // Programs.
 pub mod cli;
+pub mod progress;

@@ -166,8 +166,8 @@ impl Session {
     }
 
     /// What happens, until the session has ended.
-    pub fn updates(&self) -> impl Iterator<Item = Update> + '_ {
-        self.updates.iter()
+    pub fn updates(&self) -> &Receiver<Update> {
+        &self.updates
     }
 
     /// A handle to end the session from elsewhere.

@@ -9,6 +9,7 @@
 mod decode;
 mod exit;
 pub mod flags;
+mod get;
 mod help;
 pub mod input;
 mod output;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) if err.is::<get::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
 }
@@ -47,6 +49,7 @@ fn run(args: &Args) -> Result<Exit> {
         return print(&format!("piecemeal {}\n", env!("CARGO_PKG_VERSION")));
     }
     match args.command {
+        "get" => get::run(args),
         "show" => show::run(args),
         "decode" => decode::run(args),
         _ => {
