@@ -85,7 +85,8 @@ fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
     let (plain, ports) = DEVICES.split_at(6);
     let is = |device: &&str| device.eq_ignore_ascii_case(stem);
-    let is_port = |port: &&str| matches!(stem.as_bytes(), [letters @ .., b'1'..=b'9'] if letters.eq_ignore_ascii_case(port.as_bytes()));
+    let port = stem.strip_suffix(|c| matches!(c, '1'..='9')).unwrap_or_default();
+    let is_port = |device: &&str| device.eq_ignore_ascii_case(port);
     // The longest name in the table has seven letters: most names are done with here.
     stem.len() <= 7 && (plain.iter().any(is) || ports.iter().any(is_port))
 }
