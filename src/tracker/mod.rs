@@ -34,6 +34,8 @@ mod answer;
 mod http;
 mod packet;
 mod team;
+#[cfg(test)]
+mod tests;
 mod tier;
 mod timetable;
 mod udp;
