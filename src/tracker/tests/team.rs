@@ -198,6 +198,6 @@ fn no_trackers_at_all() {
     no_thread_is_left(&reports);
     let (trackers, reports) = start(patient(), &[&["wss://x/announce"]]);
     let report = reports.recv_timeout(PROMPT).unwrap().to_string();
-    assert_eq!(report, "tracker wss://x: not used: wss://x/announce: we do not speak wss");
+    assert_eq!(report, "tracker wss://x: not used: we do not speak wss");
     within_seconds(|| trackers.stop());
 }

@@ -120,6 +120,16 @@ fn error_packets() {
 }
 
 #[test]
+fn a_torrent_that_it_does_not_serve() {
+    let tracker = UdpTracker::start(LOCAL, |packet, _| match action(packet) {
+        0 => vec![good(packet)],
+        _ => vec![],
+    });
+    let limits = Limits { udp_tries: 1, ..hasty() };
+    fails(within_seconds(|| ask(&tracker.url(), &limits)), "no answer for this torrent from");
+}
+
+#[test]
 fn a_forgotten_connection_is_made_anew() {
     let mut announces = 0;
     let tracker = UdpTracker::start(LOCAL, move |packet, _| {
