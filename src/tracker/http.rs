@@ -167,7 +167,7 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri> {
     };
     let absolute = absolute.split('#').next().unwrap_or_default();
     let to: Uri = absolute.parse().map_err(|_| forbidden("it is no web address"))?;
-    url::check_http(&to).map_err(|e| failed(format!("redirected to {e}")))?;
+    url::check_http(&to).map_err(|e| forbidden(&e.to_string()))?;
     if scheme == "https" && to.scheme_str() != Some("https") {
         return Err(forbidden("not from https to http"));
     }
@@ -215,7 +215,13 @@ pub fn io_text(e: &io::Error) -> String {
         ErrorKind::UnexpectedEof => "the connection ended in the middle of the answer".to_owned(),
         ErrorKind::NetworkUnreachable => "the network is unreachable".to_owned(),
         ErrorKind::HostUnreachable => "the host is unreachable".to_owned(),
-        _ => clipped(&e.to_string(), WHY_MAX),
+        _ => {
+            let text = e.to_string();
+            // The standard library has no kind for this one.
+            let lookup = text.strip_prefix("failed to lookup address information: ");
+            let text = lookup.map_or(text.clone(), |why| format!("no address for its name: {why}"));
+            clipped(&text, WHY_MAX)
+        }
     }
 }
 

@@ -34,6 +34,8 @@ mod answer;
 mod http;
 mod packet;
 mod team;
+#[cfg(test)]
+mod tests;
 mod tier;
 mod timetable;
 mod udp;
@@ -223,11 +225,14 @@ fn call(
 /// or a TCP connect in progress run into their own time-outs.
 struct Hold {
     agent: ureq::Agent,
-    _line: Sender<Infallible>,
+    /// `Some` until the drop.
+    line: Option<Sender<Infallible>>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        // First the line, so that the call knows why its socket closes.
+        self.line = None;
         self.agent.clone().shutdown();
     }
 }
@@ -249,5 +254,5 @@ fn leash() -> (Hold, Leash) {
     // Never carries anything: only its end is of interest.
     let (sender, line) = bounded(1);
     let agent = http::agent();
-    (Hold { agent: agent.clone(), _line: sender }, Leash { agent, line })
+    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, line })
 }

@@ -154,3 +154,102 @@ pub fn unexpected(reply: &Reply) -> Error {
         _ => Error::Failed("the answer belongs to another question".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker::Event;
+
+    const V4: &str = "192.0.2.1:80";
+    const V6: &str = "[2001:db8::1]:80";
+
+    #[test]
+    fn requests_byte_by_byte() {
+        assert_eq!(connect(0x01020304), b"\0\0\x04\x17\x27\x10\x19\x80\0\0\0\0\x01\x02\x03\x04");
+        let told = Announce {
+            info_hash: Sha1([b'h'; 20]),
+            peer_id: [b'p'; 20],
+            port: 0x1ae1,
+            uploaded: 3,
+            downloaded: 1,
+            left: 2,
+            event: Event::Started,
+            numwant: u32::MAX,
+            key: 0x0a0b0c0d,
+            tracker_id: None,
+        };
+        let expected = [
+            b"\0\0\0\0\0\0\0\x09\0\0\0\x01\0\0\0\x08".as_slice(),
+            &[b'h'; 20],
+            &[b'p'; 20],
+            b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03",
+            b"\0\0\0\x02\0\0\0\0\x0a\x0b\x0c\x0d\xff\xff\xff\xff\x1a\xe1",
+        ]
+        .concat();
+        assert_eq!(expected.len(), 98);
+        assert_eq!(announce(9, 8, &told, b""), expected);
+        // The example of BEP 41.
+        let options = announce(9, 8, &told, b"/dir?a=b&c=d").split_off(98);
+        assert_eq!(options, b"\x02\x0c/dir?a=b&c=d");
+        let options = announce(9, 8, &told, &[b'x'; 300]).split_off(98);
+        assert_eq!((options.len(), options[1], &options[257..259]), (304, 255, &b"\x02\x2d"[..]));
+        assert_eq!(announce(9, 8, &told, &[b'x'; 1025]).len(), 98);
+        let expected = [b"\0\0\0\0\0\0\0\x09\0\0\0\x02\0\0\0\x08".as_slice(), &[b'h'; 20]];
+        assert_eq!(scrape(9, 8, told.info_hash), expected.concat());
+    }
+
+    #[track_caller]
+    fn check(datagram: &[u8], action: Action, from: &str, expected: Option<Reply>) {
+        assert_eq!(decode(datagram, action, 8, from.parse().unwrap()), expected);
+    }
+
+    #[test]
+    fn answers_and_what_only_looks_like_one() {
+        let connected = b"\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x09";
+        check(connected, Action::Connect, V4, Some(Reply::Connected(9)));
+        check(
+            &[connected.as_slice(), b"more"].concat(),
+            Action::Connect,
+            V4,
+            Some(Reply::Connected(9)),
+        );
+        check(connected, Action::Announce, V4, None);
+        check(b"\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x09", Action::Connect, V4, None);
+        (0..16).for_each(|len| check(&connected[..len], Action::Connect, V4, None));
+
+        let scraped = b"\0\0\0\x02\0\0\0\x08\0\0\0\x01\0\0\0\x02\0\0\0\x03";
+        let counts = Scrape { seeders: 1, completed: 2, leechers: 3 };
+        check(scraped, Action::Scrape, V4, Some(Reply::Scraped(counts)));
+        (0..20).for_each(|len| check(&scraped[..len], Action::Scrape, V4, None));
+
+        let error = b"\0\0\0\x03\0\0\0\x08no\x1b";
+        check(error, Action::Announce, V4, Some(Reply::Error("no\\u{1b}".to_owned())));
+        check(&error[..8], Action::Announce, V4, Some(Reply::Error(String::new())));
+        check(&error[..7], Action::Announce, V4, None);
+    }
+
+    #[test]
+    fn the_family_of_the_packet_is_that_of_its_peers() {
+        let announced = |interval: &[u8; 4], peers: &[u8]| {
+            let counts = b"\0\0\0\x03\0\0\0\x01";
+            [b"\0\0\0\x01\0\0\0\x08", interval.as_slice(), counts, peers].concat()
+        };
+        let answer = |datagram: &[u8], from: &str| match decode(
+            datagram,
+            Action::Announce,
+            8,
+            from.parse().unwrap(),
+        ) {
+            Some(Reply::Announced(answer)) => answer,
+            other => panic!("{other:?}"),
+        };
+        let from_v4 = answer(&announced(b"\0\0\x07\x08", b"\x01\x02\x03\x04\0\x05\x01\x02"), V4);
+        assert_eq!(from_v4.peers, ["1.2.3.4:5".parse().unwrap()]);
+        assert_eq!((from_v4.seeders, from_v4.leechers), (Some(1), Some(3)));
+        let v6 = b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1";
+        let from_v6 = answer(&announced(b"\xff\xff\xff\xff", v6), V6);
+        assert_eq!(from_v6.peers, ["[2001:db8::1]:6881".parse().unwrap()]);
+        assert_eq!((from_v4.interval.as_secs(), from_v6.interval.as_secs()), (1800, 1800));
+        (0..20).for_each(|len| check(&announced(&[0; 4], b"")[..len], Action::Announce, V4, None));
+    }
+}

@@ -246,3 +246,181 @@ impl Timetable {
         self.limits.retry_first.saturating_mul(doubled).min(self.limits.retry_max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tier in virtual time, in seconds since its start.
+    struct Play {
+        table: Timetable,
+        start: Instant,
+        now: u64,
+    }
+
+    const HALF_AN_HOUR: u64 = 1800;
+
+    impl Play {
+        fn new(count: usize) -> Play {
+            let start = Instant::now();
+            // Backwards, so that order and index differ.
+            let table = Timetable::new(count, Limits::default(), start, |order| order.reverse());
+            Play { table, start, now: 0 }
+        }
+
+        fn at(&mut self, now: u64) -> &mut Play {
+            self.now = now;
+            self
+        }
+
+        fn time(&self) -> Instant {
+            self.start + Duration::from_secs(self.now)
+        }
+
+        #[track_caller]
+        fn calls(&mut self, who: usize, event: Event) -> &mut Play {
+            assert_eq!(self.table.next(self.time()), Step::Call(who, event));
+            self
+        }
+
+        /// Nothing to do before this second; 0 stands for no time at all.
+        #[track_caller]
+        fn waits(&mut self, until: u64) -> &mut Play {
+            let until = (until != 0).then(|| self.start + Duration::from_secs(until));
+            assert_eq!(self.table.next(self.time()), Step::Wait(until));
+            self
+        }
+
+        fn answers(&mut self, who: usize) -> &mut Play {
+            self.table.answered(who, self.time(), Duration::from_secs(HALF_AN_HOUR), None);
+            self
+        }
+
+        #[track_caller]
+        fn fails(&mut self, who: usize, pause: Option<u64>) -> &mut Play {
+            let got = self.table.failed(who, self.time(), None);
+            assert_eq!(got, pause.map(Duration::from_secs));
+            self
+        }
+
+        fn completed(&mut self) -> &mut Play {
+            self.table.completed(self.time());
+            self
+        }
+
+        fn more_peers(&mut self) -> &mut Play {
+            self.table.more_peers(self.time());
+            self
+        }
+
+        #[track_caller]
+        fn leaves(&mut self, cut: &[usize]) -> &mut Play {
+            assert_eq!(self.table.leave(), cut);
+            self
+        }
+
+        #[track_caller]
+        fn is_done(&mut self) {
+            assert_eq!(self.table.next(self.time()), Step::Done);
+        }
+    }
+
+    #[test]
+    fn the_one_that_answers_moves_to_the_front() {
+        let mut play = Play::new(3);
+        play.calls(2, Event::Started).waits(3).fails(2, None);
+        play.calls(1, Event::Started).waits(3).answers(1).waits(HALF_AN_HOUR);
+        play.at(HALF_AN_HOUR).calls(1, Event::None).fails(1, None);
+        play.calls(2, Event::Started).fails(2, None).calls(0, Event::Started).fails(0, Some(5));
+        play.waits(HALF_AN_HOUR + 5);
+    }
+
+    #[test]
+    fn a_silent_one_delays_nobody_and_its_late_answer_counts() {
+        let mut play = Play::new(2);
+        play.calls(1, Event::Started).waits(3);
+        play.at(3).calls(0, Event::Started).waits(0).answers(0).waits(3 + HALF_AN_HOUR);
+        // Still hanging half an hour later: it is not called a second time.
+        play.at(3 + HALF_AN_HOUR).calls(0, Event::None).fails(0, None).waits(0);
+        play.answers(1).waits(3 + 2 * HALF_AN_HOUR);
+        play.leaves(&[]).calls(0, Event::Stopped).calls(1, Event::Stopped).waits(0);
+        play.answers(0).fails(1, None).is_done();
+    }
+
+    #[test]
+    fn pauses_grow_up_to_half_an_hour_and_an_answer_resets_them() {
+        let mut play = Play::new(1);
+        let mut now = 0;
+        for pause in [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1800, 1800] {
+            play.at(now).calls(0, Event::Started).fails(0, Some(pause)).waits(now + pause);
+            now += pause;
+        }
+        play.at(now).calls(0, Event::Started).answers(0).at(now + HALF_AN_HOUR);
+        play.calls(0, Event::None).fails(0, Some(5));
+    }
+
+    #[test]
+    fn a_tracker_may_ask_for_a_longer_pause() {
+        let mut play = Play::new(2);
+        let hour = Duration::from_secs(3600);
+        play.calls(1, Event::Started);
+        assert_eq!(play.table.failed(1, play.time(), Some(2 * hour)), None);
+        play.calls(0, Event::Started);
+        assert_eq!(play.table.failed(0, play.time(), Some(hour)), Some(hour));
+        // Where one of them asks for nothing, the tier does not wait for the other.
+        play.at(3600).calls(1, Event::Started);
+        assert_eq!(play.table.failed(1, play.time(), Some(hour)), None);
+        play.calls(0, Event::Started).fails(0, Some(10));
+    }
+
+    #[test]
+    fn completed_is_said_at_once_and_once() {
+        let mut play = Play::new(1);
+        play.calls(0, Event::Started).answers(0).at(100).completed();
+        play.calls(0, Event::Completed).fails(0, Some(5));
+        play.at(105).calls(0, Event::Completed).answers(0).waits(105 + HALF_AN_HOUR);
+        play.completed().waits(105 + HALF_AN_HOUR);
+    }
+
+    #[test]
+    fn completed_waits_for_the_answer_to_started() {
+        let mut play = Play::new(1);
+        play.calls(0, Event::Started).completed().waits(0);
+        play.answers(0).calls(0, Event::Completed).answers(0).waits(HALF_AN_HOUR);
+    }
+
+    #[test]
+    fn more_peers_are_asked_for_as_soon_as_allowed() {
+        let mut play = Play::new(1);
+        play.more_peers().calls(0, Event::Started).answers(0);
+        play.at(10).more_peers().more_peers().waits(60);
+        play.at(60).calls(0, Event::None);
+        let (interval, min) = (Duration::from_secs(1800), Duration::from_secs(900));
+        play.table.answered(0, play.time(), interval, Some(min));
+        play.more_peers().waits(960);
+        // A tier that fails keeps to its pauses.
+        play.at(960).calls(0, Event::None).fails(0, Some(5)).more_peers().waits(965);
+    }
+
+    #[test]
+    fn leaving_before_any_answer_is_over_at_once() {
+        let mut play = Play::new(2);
+        play.calls(1, Event::Started).leaves(&[1]).is_done();
+    }
+
+    #[test]
+    fn leaving_says_what_is_still_owed() {
+        // A regular announce is cut off.
+        let mut play = Play::new(1);
+        play.calls(0, Event::Started).answers(0).at(HALF_AN_HOUR).calls(0, Event::None);
+        play.leaves(&[0]).calls(0, Event::Stopped).answers(0).is_done();
+        // A `completed` on its way is not.
+        let mut play = Play::new(1);
+        play.calls(0, Event::Started).answers(0).completed().calls(0, Event::Completed);
+        play.leaves(&[]).waits(0).fails(0, None).calls(0, Event::Stopped).fails(0, None).is_done();
+        // One that has not even left yet goes first.
+        let mut play = Play::new(1);
+        play.calls(0, Event::Started).answers(0).completed().leaves(&[]);
+        play.calls(0, Event::Completed).answers(0).calls(0, Event::Stopped).answers(0).is_done();
+    }
+}

@@ -100,7 +100,10 @@ fn converse(
                 Err(_) if leash.is_cut() => return Err(Error::Abandoned),
                 Err(e) if is_silence(&e) => {
                     anybody_silent = true;
-                    why = format!("no answer from {address} within {patience:?}");
+                    // Some trackers keep silent about torrents that they do not serve.
+                    let is_up = connection.is_some_and(|c| c.is_good_for(address, Instant::now()));
+                    let what = if is_up { "no answer for this torrent" } else { "no answer" };
+                    why = format!("{what} from {address} within {patience:?}");
                 }
                 Err(e) => why = format!("{address}: {}", super::http::io_text(&e)),
             }
@@ -117,9 +120,8 @@ fn converse(
 /// The addresses of a tracker, in the order of trying: the one that answered last, IPv4, IPv6. IPv4
 /// first since a machine may believe that it has IPv6 when nothing comes through.
 fn resolve(place: &Place, last: Option<&Connection>) -> Result<Vec<SocketAddr>> {
-    let found = (place.host.as_str(), place.port).to_socket_addrs().map_err(|e| {
-        Error::Failed(format!("no address for its name: {}", super::http::io_text(&e)))
-    })?;
+    let found = (place.host.as_str(), place.port).to_socket_addrs();
+    let found = found.map_err(|e| Error::Failed(super::http::io_text(&e)))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in found {
         if addresses.len() < ADDRESSES_MAX && !addresses.contains(&address) {

@@ -17,7 +17,7 @@ use crate::printable::clipped;
 /// The longest URL that we use. HTTP servers refuse lines of more than 8 KiB, and ours grows.
 const URL_LEN_MAX: usize = 4096;
 
-/// How much of an unusable URL is repeated to the user.
+/// How much of a strange URL is repeated to the user.
 const SHOWN_MAX: usize = 120;
 
 /// A tracker that we can ask.
@@ -42,18 +42,18 @@ impl Target {
     pub fn parse(url: &str) -> Result<Target> {
         let url = escape_stray(url.trim());
         if URL_LEN_MAX < url.len() {
-            return Err(unusable(&url, &format!("longer than {URL_LEN_MAX} bytes")));
+            return Err(unusable(&format!("longer than {URL_LEN_MAX} bytes")));
         }
         let text = url.split('#').next().unwrap_or_default();
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(unusable(&url, "it is no URL"));
+            return Err(unusable("it is no URL"));
         };
         let scheme = scheme.to_ascii_lowercase();
         let uri = format!("{scheme}://{rest}").parse::<Uri>();
-        let uri = uri.map_err(|_| unusable(&url, "it is no URL"))?;
+        let uri = uri.map_err(|_| unusable("it is no URL"))?;
         let host = uri.host().unwrap_or_default();
         if host.is_empty() {
-            return Err(unusable(&url, "it names no host"));
+            return Err(unusable("it names no host"));
         }
         match scheme.as_str() {
             "http" | "https" => {
@@ -62,12 +62,12 @@ impl Target {
             }
             "udp" => {
                 let port = uri.port_u16().filter(|port| *port != 0);
-                let port = port.ok_or_else(|| unusable(&url, "a UDP tracker needs a port"))?;
+                let port = port.ok_or_else(|| unusable("a UDP tracker needs a port"))?;
                 // As it was written: the parser would add a "/" where there is none.
                 let path_and_query = rest.find(['/', '?']).map_or("", |at| &rest[at..]).to_owned();
                 Ok(Target::Udp(Place { host: bare(host).to_owned(), port, path_and_query }))
             }
-            _ => Err(unusable(&url, &format!("we do not speak {scheme}"))),
+            _ => Err(unusable(&format!("we do not speak {scheme}"))),
         }
     }
 }
@@ -76,22 +76,22 @@ impl Target {
 pub fn check_http(uri: &Uri) -> Result<()> {
     match uri.scheme_str() {
         Some("https") if !cfg!(feature = "tls") => {
-            return Err(unusable(&place(&uri.to_string()), "this build has no TLS"));
+            return Err(unusable("this build has no TLS"));
         }
         Some("http" | "https") => {}
-        _ => return Err(unusable(&uri.to_string(), "only http and https are followed")),
+        _ => return Err(unusable("only http and https are followed")),
     }
     let host = uri.host().unwrap_or_default();
     let port = uri.port().map(|port| port.as_u16());
     let has_port = uri.authority().is_some_and(|a| !a.as_str().ends_with(host));
     if port == Some(0) || (port.is_none() && has_port) {
-        return Err(unusable(&place(&uri.to_string()), "the port is not 1 to 65535"));
+        return Err(unusable("the port is not 1 to 65535"));
     }
     // A tracker's page is called `announce` by custom; a router's or a database's is not.
     let page = uri.path().rsplit('/').next().unwrap_or_default();
     if is_loopback(host) && !page.starts_with("announce") && !page.starts_with("scrape") {
         let why = "a tracker on this machine must have a path that ends in /announce";
-        return Err(unusable(&place(&uri.to_string()), why));
+        return Err(unusable(why));
     }
     Ok(())
 }
@@ -179,8 +179,9 @@ fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-fn unusable(url: &str, why: &str) -> Error {
-    Error::Failed(format!("{}: {why}", clipped(url, SHOWN_MAX)))
+/// Without the URL: whoever shows this knows it, and how much of it may be seen.
+fn unusable(why: &str) -> Error {
+    Error::Failed(clipped(why, SHOWN_MAX))
 }
 
 #[cfg(test)]
