@@ -36,11 +36,15 @@
 
 mod backing;
 mod bus_error;
+#[cfg(test)]
+pub mod fixture;
 pub mod folder;
 mod layout;
 mod open;
 mod reading;
 pub mod room;
+#[cfg(all(test, unix))]
+mod tests;
 mod writing;
 
 pub use backing::{READ_STEP, read_steps};

@@ -108,23 +108,22 @@ impl Layout {
         let files = self.files();
         // Ends never decrease, so the first file that ends behind the start holds the start.
         let first = files.partition_point(|file| file.offset + file.length <= bytes.start);
-        let mut next = bytes.start;
-        (first..files.len())
-            .map_while(move |index| {
-                let file = &files[index];
-                let end = bytes.end.min(file.offset + file.length);
-                let part = Part {
+        let (from, to) = (bytes.start, bytes.end);
+        files[first..]
+            .iter()
+            .zip(first..)
+            .take_while(move |(file, _)| file.offset < to)
+            .filter(|(file, _)| file.length != 0)
+            .map(move |(file, index)| {
+                let start = from.max(file.offset);
+                Part {
                     file: index,
-                    at: next - file.offset,
+                    at: start - file.offset,
                     // A span is at most 1 GiB (`PIECE_LEN_MAX`), so this fits everywhere.
-                    length: end.saturating_sub(next) as usize,
+                    length: (to.min(file.offset + file.length) - start) as usize,
                     stored: file.is_stored(),
-                };
-                let some = next < bytes.end;
-                next = next.max(end);
-                some.then_some(part)
+                }
             })
-            .filter(|part| part.length != 0)
     }
 
     /// The pieces that have a byte of a file; none for an empty file.
