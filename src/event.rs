@@ -50,6 +50,8 @@ pub enum Event {
 pub struct Delivery {
     pub conn: ConnId,
     pub chunk: Vec<u8>,
-    /// The blocks that were asked for: what they are, and where in the chunk their bytes begin.
-    pub blocks: Vec<(Span, usize)>,
+    pub blocks: Blocks,
 }
+
+/// The blocks in a chunk that were asked for: what they are, and where in it their bytes begin.
+pub type Blocks = Vec<(Span, usize)>;

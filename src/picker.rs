@@ -246,7 +246,7 @@ impl Picker {
         }
         if self.have.count() < RANDOM_FIRST {
             let start = self.rng.u32(..);
-            return self.rarity.from_random(start, peer.has).map(|piece| (piece, Reason::Random));
+            return self.rarity.random_of(start, peer.has).map(|piece| (piece, Reason::Random));
         }
         let piece = self.rarity.rarest(peer.has)?;
         let have = self.rarity.availability(piece);

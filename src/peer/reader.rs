@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender};
 use socket2::{SockAddr, Socket};
 
 use super::{ASKED_MAX, CONNECT_TIMEOUT, Context, HANDSHAKE_TIMEOUT, Link, SILENCE_MAX};
-use crate::event::{CHUNK_LEN, Delivery, Event};
+use crate::event::{Blocks, CHUNK_LEN, Delivery, Event};
 use crate::geometry::Span;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
@@ -188,7 +188,7 @@ impl Stream {
 
     /// Takes the whole messages out of what has been read. Blocks are listed twice: with their
     /// place in the chunk for the assembler, and as a message for the swarm.
-    fn parse(&mut self) -> Result<(Vec<(Span, usize)>, Vec<Message>), End> {
+    fn parse(&mut self) -> Result<(Blocks, Vec<Message>), End> {
         self.expected.extend(self.asked.try_iter());
         let (mut blocks, mut messages) = (Vec::new(), Vec::new());
         let needed = loop {

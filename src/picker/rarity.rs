@@ -150,7 +150,7 @@ impl Rarity {
     }
 
     /// Some piece of those that a peer has, from a random place on.
-    pub fn from_random(&self, start: u32, has: &Bitfield) -> Option<PieceIndex> {
+    pub fn random_of(&self, start: u32, has: &Bitfield) -> Option<PieceIndex> {
         let start = start as usize % self.order.len().max(1);
         let (before, after) = self.order.split_at(start);
         after.iter().chain(before).copied().find(|&piece| has.contains(piece))
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(rarity.rarest(&has), Some(1));
         rarity.remove(1);
         assert_eq!(rarity.rarest(&has), Some(0));
-        assert_eq!(rarity.from_random(7, &has), Some(0));
+        assert_eq!(rarity.random_of(7, &has), Some(0));
         assert_eq!(rarity.rarest(&Bitfield::new(3)), None);
     }
 }

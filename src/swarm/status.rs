@@ -49,7 +49,7 @@ pub enum Stuck {
     Dialling { dials: usize },
     /// Nobody could be reached; what one of the dials ended with.
     NoneReachable { known: usize, error: Option<String> },
-    /// Every connected peer chokes us.
+    /// Every connected peer that has what we lack chokes us.
     AllChoke { peers: usize },
     /// No connected peer has this piece.
     NobodyHas { piece: PieceIndex, peers: usize },
@@ -80,9 +80,13 @@ impl fmt::Display for Stuck {
                 write!(f, "{} known but none reachable", peers(*known))?;
                 because(f, error)
             }
+            Stuck::AllChoke { peers: 1 } => {
+                f.write_str("the only peer chokes us; waiting for a turn")
+            }
             Stuck::AllChoke { peers: n } => {
                 write!(f, "all {} choke us; waiting for a turn", peers(*n))
             }
+            Stuck::NobodyHas { piece, peers: 1 } => write!(f, "the only peer lacks piece {piece}"),
             Stuck::NobodyHas { piece, peers: n } => {
                 write!(f, "none of {} has piece {piece}", peers(*n))
             }
