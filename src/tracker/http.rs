@@ -46,6 +46,8 @@ pub fn agent() -> ureq::Agent {
         // We follow them ourselves.
         .max_redirects(0)
         .max_response_header_size(HEADERS_MAX)
+        // A call is over with its answer: a kept connection may be closing when it is used again.
+        .max_idle_connections(0)
         .build()
         .new_agent()
 }

@@ -42,7 +42,7 @@ mod udp;
 mod url;
 
 pub use team::{Me, Report, Totals, Trackers};
-pub use url::Target;
+pub use url::{Target, place};
 
 /// How many peers we ask for: enough to fill 50 connections when three in four are dead.
 pub const NUMWANT: u32 = 200;

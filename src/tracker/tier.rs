@@ -152,7 +152,9 @@ impl Tier {
             let _ = sender.try_send(Outcome { who, serial, result, connection });
         };
         report(Report::Asking { url: tracker.url.clone(), event });
-        match Builder::new().name(url::place(&tracker.url)).spawn(body) {
+        let place = url::place(&tracker.url);
+        let name = format!("tracker {}", place.rsplit('/').next().unwrap_or_default());
+        match Builder::new().name(name).spawn(body) {
             Ok(thread) => {
                 tracker.running = Some(Running { serial, event, _hold: hold, thread });
             }

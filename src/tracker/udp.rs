@@ -205,3 +205,18 @@ impl Talk<'_> {
 fn is_silence(e: &io::Error) -> bool {
     matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_id_is_good_for_a_minute_and_one_address() {
+        let address = "192.0.2.1:80".parse().unwrap();
+        let since = Instant::now();
+        let connection = Connection { address, id: 1, since };
+        assert!(connection.is_good_for(address, since + Duration::from_secs(59)));
+        assert!(!connection.is_good_for(address, since + Duration::from_secs(60)));
+        assert!(!connection.is_good_for("192.0.2.1:81".parse().unwrap(), since));
+    }
+}

@@ -225,3 +225,32 @@ impl Drop for UdpTracker {
         let _ = self.thread.take().unwrap().join();
     }
 }
+
+#[test]
+fn no_answer_panics() {
+    let mut random = fastrand::Rng::with_seed(15);
+    let seeds: [&[u8]; 4] = [
+        GOOD,
+        b"d5:peersld2:ip7:1.2.3.44:porti5eee8:intervali9223372036854775808ee",
+        b"d14:failure reason2:no8:retry in5:never6:peers618:aaaaaaaaaaaaaaaaaae",
+        b"\0\0\0\x01\0\0\0\x08\0\0\x07\x08\0\0\0\x02\0\0\0\x01\x7f\0\0\x01\x1a\xe1",
+    ];
+    for round in 0..20_000 {
+        let mut bytes = seeds[round % seeds.len()].to_vec();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..bytes.len());
+            match random.u8(..3) {
+                0 => bytes[at] = random.u8(..),
+                1 => bytes[at] = *random.choice(b"0123456789-:ilde").unwrap(),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let _ = answer::announce(&bytes).map_err(|e| e.to_string());
+        let _ = answer::scrape(&bytes, Sha1([0; 20]));
+        let from = "192.0.2.1:80".parse().unwrap();
+        for action in [packet::Action::Connect, packet::Action::Announce, packet::Action::Scrape] {
+            let _ = packet::decode(&bytes, action, 8, from);
+        }
+        let _ = Target::parse(&String::from_utf8_lossy(&bytes));
+    }
+}

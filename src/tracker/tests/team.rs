@@ -89,9 +89,10 @@ fn dead_tiers_delay_nobody() {
     let tiers: &[&[&str]] = &[&[&hanging.url()], &[&refusing], &["wss://x"], &[&alive.url()]];
     let (trackers, reports) = start(patient(), tiers);
     assert_eq!(within_seconds(|| until_answered(&reports)), alive.url());
+    assert_eq!(event_of(&hanging.request()), "started");
     // The one that hangs was never heard, so it is owed no farewell.
     within_seconds(|| trackers.stop());
-    assert_eq!(hanging.requests.len(), 1);
+    assert!(hanging.requests.is_empty());
     no_thread_is_left(&reports);
 }
 
@@ -140,7 +141,7 @@ fn stop_says_goodbye_to_all_at_once_and_waits_for_none() {
         })
     };
     let (one, two, well) = (moody(), moody(), HttpTracker::answering("200 OK", GOOD));
-    let limits = Limits { farewell: Duration::from_millis(300), ..patient() };
+    let limits = Limits { farewell: Duration::from_millis(900), ..patient() };
     let (trackers, reports) = start(limits, &[&[&one.url()], &[&two.url()], &[&well.url()]]);
     (0..3).for_each(|_| drop(until_answered(&reports)));
     let start = Instant::now();
