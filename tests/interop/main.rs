@@ -168,11 +168,10 @@ fn fed_by_libtorrent(name: &str) {
     bed.remove();
 }
 
-/// A folder for one test and the payloads that this machine can make.
+/// What one test has: a name and a folder.
 struct Bed {
     name: String,
     dir: PathBuf,
-    payloads: Vec<Payload>,
 }
 
 impl Bed {
@@ -193,18 +192,18 @@ impl Bed {
         // Left behind by a test that failed; its logs are worth more than the space.
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{client}-{test}"));
         let _ = fs::remove_dir_all(&dir);
-        let made = dir.join("made");
-        fs::create_dir_all(&made).expect("making a folder");
-        Some(Bed { name, payloads: Payload::all(&made), dir })
+        fs::create_dir_all(&dir).expect("making a folder");
+        Some(Bed { name, dir })
     }
 
     /// All payloads but those that `except` names; it has the reason, which is printed.
-    fn payloads(&self, except: &[(&str, &str)]) -> Vec<&Payload> {
+    fn payloads(&self, except: &[(&str, &str)]) -> Vec<&'static Payload> {
         for (payload, reason) in except {
             say(&format!("{} skips {payload}: {reason}", self.name));
         }
-        let wanted = |payload: &&Payload| except.iter().all(|(name, _)| *name != payload.name);
-        self.payloads.iter().filter(wanted).collect()
+        let wanted =
+            |payload: &&'static Payload| except.iter().all(|(name, _)| *name != payload.name);
+        Payload::all().iter().filter(wanted).collect()
     }
 
     fn tracker(&self, payloads: &[&Payload]) -> Tracker {

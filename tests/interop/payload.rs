@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use piecemeal::hash::Sha1;
 use sha1_smol::Sha1 as Hasher;
@@ -38,9 +39,14 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// All of them, in the order of difficulty. Those that need libtorrent to be made are left out
-    /// where it is absent.
-    pub fn all(scratch: &Path) -> Vec<Payload> {
+    /// All of them. Made once for all tests: hashing takes seconds where nothing is optimised.
+    pub fn all() -> &'static [Payload] {
+        static ALL: OnceLock<Vec<Payload>> = OnceLock::new();
+        ALL.get_or_init(Payload::make_all)
+    }
+
+    /// The hybrid one is left out where libtorrent, which makes it, is absent.
+    fn make_all() -> Vec<Payload> {
         let mut payloads = vec![
             Payload::v1("single", 64 * KIB, &[("single.bin", 5 * MIB + 3)]),
             // No multiple of 16 KiB: the last block of every piece is short.
@@ -48,7 +54,9 @@ impl Payload {
             Payload::v1("odd-pieces", 50_001, &[("odd pieces.bin", 3_000_000)]),
             Payload::v1("large-pieces", 16 * MIB, &[("large.iso", 2 * MIB * 16 + 5 * MIB + 7)]),
         ];
-        payloads.extend(Payload::hybrid(scratch));
+        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hybrid");
+        payloads.extend(Payload::hybrid(&scratch));
+        let _ = fs::remove_dir_all(&scratch);
         payloads
     }
 
@@ -99,8 +107,7 @@ impl Payload {
             .arg(PIECE_LEN.to_string())
             .arg(&out)
             .output();
-        let done = done.ok().filter(|done| done.status.success())?;
-        drop(done);
+        done.ok().filter(|done| done.status.success())?;
         let torrent = fs::read(&out).expect("the hybrid torrent");
         let info = span_of_info(&torrent).expect("an info dictionary");
         // A client that knows no padding sees files of zeros in a folder `.pad`.
