@@ -285,3 +285,35 @@ pub fn python(script: &str) -> Command {
     command.arg(helper(script));
     command
 }
+
+/// The judge of all other tests here: whatever can be wrong with a download, it must see.
+#[test]
+fn the_comparison_sees_every_kind_of_damage() {
+    let payload = Payload::v1("judged", 4, &[("judged/a", 6), ("judged/none", 0)]);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("judged");
+    let _ = fs::remove_dir_all(&dir);
+    let file = dir.join("judged/a");
+    let difference = |empty| payload.difference(&dir, empty).unwrap_or_default();
+    payload.write_data(&dir);
+    let right = fs::read(&file).expect("just written");
+    assert_eq!(difference(EmptyFiles::MustBe), "");
+    assert_eq!(payload.stranger(&dir), None);
+
+    let mut wrong = right.clone();
+    wrong[5] ^= 1;
+    for (bytes, expected) in [
+        (&wrong[..], "judged/a: byte 5 differs"),
+        (&right[..5], "judged/a: 5 bytes of 6"),
+        (&[&right[..], b"x"].concat(), "judged/a: 7 bytes of 6"),
+    ] {
+        fs::write(&file, bytes).expect("writing");
+        assert_eq!(difference(EmptyFiles::MayLack), expected);
+    }
+    fs::write(&file, &right).expect("writing");
+    fs::remove_file(dir.join("judged/none")).expect("removing");
+    assert_eq!(difference(EmptyFiles::MayLack), "");
+    assert!(difference(EmptyFiles::MustBe).starts_with("judged/none: "));
+    fs::write(dir.join("judged/more"), "").expect("writing");
+    assert_eq!(payload.stranger(&dir), Some("judged/more".into()));
+    fs::remove_dir_all(&dir).expect("removing");
+}
