@@ -18,6 +18,7 @@ pub mod units;
 
 // Hands: one thread each.
 pub mod check;
+pub mod create;
 pub mod resume;
 pub mod storage;
 

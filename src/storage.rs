@@ -36,6 +36,8 @@
 
 mod backing;
 mod bus_error;
+#[cfg(all(test, target_os = "linux"))]
+mod disk_tests;
 #[cfg(test)]
 pub mod fixture;
 pub mod folder;

@@ -6,13 +6,16 @@
 //!
 //! Layer: programs.
 
+mod create;
 mod decode;
 mod exit;
 pub mod flags;
 mod help;
 pub mod input;
+mod meter;
 mod output;
 mod show;
+mod verify;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -47,7 +50,9 @@ fn run(args: &Args) -> Result<Exit> {
         return print(&format!("piecemeal {}\n", env!("CARGO_PKG_VERSION")));
     }
     match args.command {
+        "create" => create::run(args),
         "show" => show::run(args),
+        "verify" => verify::run(args),
         "decode" => decode::run(args),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));

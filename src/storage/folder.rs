@@ -165,7 +165,7 @@ mod unix {
     impl Folder {
         /// What lies at a path below the folder.
         pub fn status(&self, components: &[&OsStr]) -> io::Result<Status> {
-            self.walk(components, Access::Read, |folder, name| status_at(folder, name))
+            self.walk(components, Access::Read, status_at)
         }
 
         pub(super) fn open_last(&self, parts: &[&OsStr], access: Access) -> io::Result<File> {
