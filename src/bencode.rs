@@ -7,7 +7,7 @@
 //! d3:fooi1ee        a dictionary: foo = 1     keys are strings, sorted
 //! ```
 //!
-//! Decoding copies nothing. It leaves a *tape*: one [`Token`] per value, in the order of the input,
+//! Decoding copies nothing. It leaves a *tape*: one token per value, in the order of the input,
 //! and each knows which bytes it is and where the next value that is not inside it begins.
 //!
 //! ```text

@@ -27,6 +27,7 @@ use super::input;
 use super::output::Output;
 use crate::bencode::{self, DEPTH_MAX, Kind, Value};
 use crate::json;
+use crate::printable::clipped;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
@@ -85,7 +86,7 @@ fn write_value(text: &mut String, value: Value, depth: usize) -> Result<()> {
                 };
                 if !seen.insert(key) {
                     let at = item.at();
-                    bail!("at byte {at}: a second value of {}", json::string(&name));
+                    bail!("at byte {at}: a second value of the key {}", clipped(&name, 60));
                 }
                 text.push_str(if i == 0 { "" } else { "," });
                 let _ = write!(text, "{}:", json::string(&name));
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn errors_name_the_place_and_the_rule() {
         check(b"i1egarbage", "at byte 3: 7 bytes after the value");
-        check(b"d1:ai1e1:ai2ee", "at byte 10: a second value of \"a\"");
+        check(b"d1:ai1e1:ai2ee", "at byte 10: a second value of the key a");
         check(b"li1ei007ee", "at byte 4: an integer with a leading zero (BEP 3)");
     }
 }

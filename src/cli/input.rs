@@ -29,7 +29,7 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much of an operand an error message repeats, in characters: paths may be 4,096 bytes long,
 /// and links longer.
-const SHOWN_MAX: usize = 300;
+const SHOWN_MAX: usize = 256;
 
 /// What was loaded.
 #[derive(Debug)]

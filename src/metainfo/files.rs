@@ -20,6 +20,10 @@ use super::{Error, path, unique, wrong};
 /// What BitComet calls its pad files, which are older than BEP 47 and have no attribute.
 const BITCOMET_PAD: &str = "_____padding_file_";
 
+/// How many components all paths may have together. 100,000 files nine folders deep fit; a hostile
+/// 8 MiB of one-letter folders would take half a gigabyte in memory.
+const COMPONENTS_MAX: usize = 1_000_000;
+
 /// One file of a torrent, at its place in the torrent's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
@@ -65,10 +69,15 @@ pub(super) fn read(info: Dict, info_hash: Sha1) -> Result<(String, Vec<File>), E
     let name = if is_blank(raw_name) { info_hash.to_string() } else { path::component(raw_name) };
     let mut files: Vec<File> = Vec::new();
     let mut offset: u64 = 0;
+    let mut components = 0;
     for (i, value) in list.iter().enumerate() {
         let number = i + 1;
         let dict = value.dict().ok_or_else(|| wrong(format!("file {number} is no dictionary")))?;
         let file = read_file(dict, number, offset)?;
+        components += file.path.len() + file.symlink.as_ref().map_or(0, Vec::len);
+        if COMPONENTS_MAX < components {
+            return Err(wrong(format!("more than {COMPONENTS_MAX} parts of paths, the limit")));
+        }
         let end = offset.checked_add(file.length).filter(|&end| i64::try_from(end).is_ok());
         offset = end.ok_or_else(|| wrong("the files are longer than 2^63 bytes together"))?;
         files.push(file);

@@ -32,12 +32,8 @@ const CUT_LEN: usize = 240;
 /// The longest extension that is kept when a name is cut, in bytes, with its dot.
 const EXTENSION_LEN_MAX: usize = 16;
 
-/// Names that Windows keeps for devices, whatever their extension.
-const DEVICES: [&str; 24] = [
-    "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "COM1", "COM2", "COM3", "COM4", "COM5",
-    "COM6", "COM7", "COM8", "COM9", "LPT1", "LPT2", "LPT3", "LPT4", "LPT5", "LPT6", "LPT7", "LPT8",
-    "LPT9",
-];
+/// Names that Windows keeps for devices, whatever their extension; also COM1 to COM9, LPT1 to LPT9.
+const DEVICES: [&str; 8] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "COM", "LPT"];
 
 /// One path component out of a stranger's name.
 pub fn component(name: &[u8]) -> String {
@@ -53,8 +49,7 @@ pub fn component(name: &[u8]) -> String {
     {
         safe.replace_range(1..2, "_");
     }
-    let stem = safe.split('.').next().unwrap_or_default().trim_end_matches(' ');
-    if DEVICES.iter().any(|device| device.eq_ignore_ascii_case(stem)) {
+    if is_device(&safe) {
         safe.insert(0, '_');
     }
     if COMPONENT_LEN_MAX < safe.len() {
@@ -86,7 +81,21 @@ pub fn check_len(path: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
+    let (plain, ports) = DEVICES.split_at(6);
+    let is = |device: &&str| device.eq_ignore_ascii_case(stem);
+    let port = stem.strip_suffix(|c| matches!(c, '1'..='9')).unwrap_or_default();
+    let is_port = |device: &&str| device.eq_ignore_ascii_case(port);
+    // The longest name in the table has seven letters: most names are done with here.
+    stem.len() <= 7 && (plain.iter().any(is) || ports.iter().any(is_port))
+}
+
 fn readable(name: &[u8]) -> String {
+    let is_plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'/' | b'\\');
+    if name.iter().all(is_plain) {
+        return String::from_utf8_lossy(name).into_owned();
+    }
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         let safe = |c: char| {
@@ -140,6 +149,8 @@ mod tests {
             "temp....abc",
             "CONSOLE",
             "COM10",
+            "COM0",
+            "COM",
             "👩\u{200d}💻",
             "-rf",
             "$HOME",
@@ -164,6 +175,7 @@ mod tests {
         check("a\u{202e}txt.exe".as_bytes(), "a_txt.exe");
         check(b"con", "_con");
         check(b"NUL.tar.gz", "_NUL.tar.gz");
+        check(b"Lpt9.x", "_Lpt9.x");
         check(b"AUX .txt", "_AUX .txt");
     }
 
