@@ -185,6 +185,29 @@ fn a_link_planted_after_the_start_is_not_followed_either() {
 }
 
 #[test]
+fn a_file_that_is_moved_away_or_replaced_is_noticed() {
+    type Change = fn(&Folder);
+    let changes: [Change; 3] = [
+        |folder| fs::remove_file(folder.join("t/c")).unwrap(),
+        |folder| {
+            fs::copy(folder.join("t/c"), folder.join("t/other")).unwrap();
+            fs::rename(folder.join("t/other"), folder.join("t/c")).unwrap();
+        },
+        |folder| fs::rename(folder.join("t"), folder.join("u")).unwrap(),
+    ];
+    for change in changes {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(TREE, 16_384), folder.path());
+        let (mut writing, _) = open(&layout, &nothing(layout.torrent())).unwrap();
+        write_all(&mut writing, layout.torrent());
+        writing.check_in_place().unwrap();
+        change(&folder);
+        let said = format!("{:#}", writing.flush().unwrap_err());
+        assert!(said.contains(" was moved or replaced by another program"), "{said}");
+    }
+}
+
+#[test]
 fn the_users_own_folder_may_be_a_link_and_is_created() {
     let (folder, real) = (Folder::temporary(), Folder::temporary());
     symlink(real.path(), folder.join("link")).unwrap();
