@@ -28,6 +28,7 @@ pub mod swarm;
 // Hands: one thread each.
 pub mod assembler;
 pub mod check;
+pub mod create;
 pub mod event;
 pub mod listener;
 pub mod peer;

@@ -334,6 +334,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
 /// Writes down what is verified, or removes the note where nothing is left to do.
 fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
     if have.is_full() {
+        writing.check_in_place()?;
         drop(writing);
         return resume::remove(&options.layout);
     }
