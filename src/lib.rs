@@ -1,8 +1,7 @@
-//! piecemeal: a BitTorrent client, one torrent at a time, one thread per peer.
-
+//! piecemeal: a BitTorrent client to read, to watch and to use.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
 #![deny(unsafe_code)]
-#![warn(missing_docs)]
-#![allow(missing_docs)]
 
 // Values: bytes and numbers; no I/O, no threads.
 pub mod bencode;
