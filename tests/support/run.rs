@@ -24,7 +24,11 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 /// The program under test: built by cargo for tests and benchmarks, else beside the one that runs.
+/// `PIECEMEAL=path` names another one, to compare.
 pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PIECEMEAL") {
+        return path.into();
+    }
     if let Some(path) = option_env!("CARGO_BIN_EXE_piecemeal") {
         return path.into();
     }
