@@ -32,6 +32,15 @@ impl Bitfield {
         all
     }
 
+    /// A set with these pieces in it, of `len`. They must exist.
+    pub fn with(len: u32, pieces: impl IntoIterator<Item = PieceIndex>) -> Bitfield {
+        let mut set = Bitfield::new(len);
+        for piece in pieces {
+            set.insert(piece);
+        }
+        set
+    }
+
     /// Takes the payload of a `bitfield` message. `None` if it has the wrong length or a spare bit
     /// is set: BEP 3 says to drop the connection then.
     pub fn from_wire(bytes: &[u8], len: u32) -> Option<Bitfield> {

@@ -5,11 +5,40 @@
 #![allow(missing_docs)]
 
 // Values: bytes and numbers; no I/O, no threads.
+pub mod bencode;
 pub mod bitfield;
 pub mod geometry;
 pub mod hash;
+pub mod hostport;
 pub mod json;
+pub mod magnet;
+pub mod metainfo;
 pub mod printable;
+pub mod units;
+pub mod wire;
+
+// Decisions: pure state, the time is an argument.
+pub mod address_book;
+pub mod blame;
+pub mod picker;
+pub mod pipeline;
+pub mod rate;
+pub mod swarm;
+
+// Hands: one thread each.
+pub mod assembler;
+pub mod check;
+pub mod event;
+pub mod listener;
+pub mod peer;
+pub mod resume;
+pub mod storage;
+pub mod trace;
+pub mod tracker;
+
+// Head: starts the hands, runs the loop.
+pub mod session;
 
 // Programs.
 pub mod cli;
+pub mod progress;

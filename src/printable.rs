@@ -36,7 +36,7 @@ pub fn clipped(text: &str, max: usize) -> String {
 }
 
 /// Marks that reorder or hide what is displayed after them (Unicode bidi controls, separators, BOM).
-fn turns_text(c: char) -> bool {
+pub(crate) fn turns_text(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 

@@ -6,11 +6,16 @@
 //!
 //! Layer: programs.
 
+mod decode;
 mod exit;
 pub mod flags;
+mod get;
 mod help;
+pub mod input;
 mod output;
+mod show;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -31,6 +36,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) if err.is::<get::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
 }
@@ -42,8 +48,30 @@ fn run(args: &Args) -> Result<Exit> {
     if args.version {
         return print(&format!("piecemeal {}\n", env!("CARGO_PKG_VERSION")));
     }
-    eprint_line(&help::text(args, flags::Help::Short));
-    Ok(Exit::Usage)
+    match args.command {
+        "get" => get::run(args),
+        "show" => show::run(args),
+        "decode" => decode::run(args),
+        _ => {
+            eprint_line(&help::text(args, flags::Help::Short));
+            Ok(Exit::Usage)
+        }
+    }
+}
+
+/// The one operand that a command takes. If there is none, or more than one, `None`, and standard
+/// error has said so: the command ends with [`Exit::Usage`].
+fn one_operand(args: &Args) -> Option<&OsStr> {
+    match args.operands.as_slice() {
+        [operand] => Some(operand),
+        others => {
+            let (command, count) = (args.command, others.len());
+            eprint_line(&format!(
+                "piecemeal: {command} takes one operand, not {count}; see piecemeal {command} --help"
+            ));
+            None
+        }
+    }
 }
 
 fn print(text: &str) -> Result<Exit> {

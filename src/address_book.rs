@@ -1,0 +1,216 @@
+//! The addresses we know, where each came from, and when it is worth dialling.
+//!
+//! * An address is dialled at once when it is new, and again after a pause that doubles with each
+//!   failure: [`RETRY_FIRST`], up to [`RETRY_MAX`].
+//! * Only so many dials are on the way at a time ([`HALF_OPEN_MAX`]); a home router counts them.
+//! * A banned address is never dialled again in this run.
+//! * What strangers tell is bounded: [`ADDRESSES_MAX`] in all, nothing that cannot be dialled.
+//!
+//! Layer: decisions. Pure; owned by the swarm.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// The most addresses we remember (libtorrent: 3,000). A tracker tells 200 at most at a time.
+const ADDRESSES_MAX: usize = 3_000;
+
+/// Dials on the way at a time. As many as there are connections by default, so that a list of dead
+/// addresses costs one time-out and not one for each.
+pub const HALF_OPEN_MAX: usize = 50;
+
+/// The pause after the first failure. Short: a peer on this machine may only be starting.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+
+const RETRY_MAX: Duration = Duration::from_secs(600);
+
+/// Who told us of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// `--peer`, or a magnet link.
+    User,
+    Tracker,
+    /// It dialled us.
+    Incoming,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Source::User => "the command line",
+            Source::Tracker => "a tracker",
+            Source::Incoming => "its own dial",
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    source: Source,
+    state: State,
+    /// Dials that failed, and connections that were of no use, since the last that was.
+    failures: u32,
+    /// What the last dial or connection ended with.
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// May be dialled from then on.
+    Idle(Instant),
+    /// A dial is on the way, or a connection is open.
+    Busy,
+    Banned,
+}
+
+#[derive(Default)]
+pub struct AddressBook {
+    /// In order, so that a run in virtual time repeats.
+    entries: BTreeMap<SocketAddr, Entry>,
+    /// Addresses from which a proven liar dialled us. Its port there says nothing.
+    banned_ips: Vec<IpAddr>,
+}
+
+impl AddressBook {
+    /// Adds an address; true if it is new and can be dialled.
+    pub fn add(&mut self, addr: SocketAddr, source: Source, now: Instant) -> bool {
+        let full = ADDRESSES_MAX <= self.entries.len();
+        if !can_be_dialled(addr) || full || self.entries.contains_key(&addr) {
+            return false;
+        }
+        let state = State::Idle(now);
+        self.entries.insert(addr, Entry { source, state, failures: 0, last_error: None });
+        true
+    }
+
+    /// How many addresses are known, the banned ones left out.
+    pub fn known(&self) -> usize {
+        self.entries.values().filter(|entry| entry.state != State::Banned).count()
+    }
+
+    /// Whether an address could be dialled now.
+    pub fn has_ready(&self, now: Instant) -> bool {
+        self.ready(now).next().is_some()
+    }
+
+    /// Whether an address that was never tried could be dialled now.
+    pub fn has_untried(&self, now: Instant) -> bool {
+        self.ready(now).any(|(_, entry)| entry.failures == 0)
+    }
+
+    /// Takes the address to dial next: the one with the fewest failures, those that the user named
+    /// before others.
+    pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, Source)> {
+        let best = self.ready(now).min_by_key(|(_, entry)| (entry.failures, entry.source))?;
+        let (addr, source) = (*best.0, best.1.source);
+        self.entries.get_mut(&addr)?.state = State::Busy;
+        Some((addr, source))
+    }
+
+    fn ready(&self, now: Instant) -> impl Iterator<Item = (&SocketAddr, &Entry)> {
+        let idle = move |entry: &Entry| matches!(entry.state, State::Idle(from) if from <= now);
+        self.entries.iter().filter(move |(_, entry)| idle(entry))
+    }
+
+    /// A dial failed, or a connection ended. With `useful` (it sent data) the pause begins anew.
+    pub fn failed(&mut self, addr: SocketAddr, why: &str, useful: bool, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&addr) else { return };
+        if entry.state == State::Banned {
+            return;
+        }
+        entry.failures = if useful { 1 } else { entry.failures.saturating_add(1) };
+        entry.last_error = Some(why.to_owned());
+        let pause = RETRY_FIRST.saturating_mul(1 << (entry.failures - 1).min(16));
+        entry.state = State::Idle(now + pause.min(RETRY_MAX));
+    }
+
+    /// Never again: it is ourselves, or it sent what it should not.
+    pub fn ban(&mut self, addr: SocketAddr) {
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            entry.state = State::Banned;
+        }
+    }
+
+    /// As [`ban`](Self::ban), for one that dialled us.
+    pub fn ban_incoming(&mut self, ip: IpAddr) {
+        if !self.banned_ips.contains(&ip) && self.banned_ips.len() < ADDRESSES_MAX {
+            self.banned_ips.push(ip);
+        }
+    }
+
+    /// Whether one that dials us is welcome.
+    pub fn welcomes(&self, ip: IpAddr) -> bool {
+        !self.banned_ips.contains(&ip)
+    }
+
+    /// How many addresses failed when they were last tried, and what one of them ended with.
+    pub fn failures(&self) -> (usize, Option<&str>) {
+        let failed = |entry: &&Entry| entry.failures != 0 && entry.state != State::Busy;
+        let mut failed = self.entries.values().filter(failed).peekable();
+        let example = failed.peek().and_then(|entry| entry.last_error.as_deref());
+        (failed.count(), example)
+    }
+}
+
+/// Whether a TCP connection to an address makes sense at all.
+fn can_be_dialled(addr: SocketAddr) -> bool {
+    let ip = addr.ip();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_dialled_is_not_kept() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        for bad in ["10.0.0.1:0", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1"] {
+            assert!(!book.add(addr(bad), Source::Tracker, now), "{bad}");
+        }
+        assert!(book.add(addr("[::1]:6881"), Source::Tracker, now));
+        assert!(!book.add(addr("[::1]:6881"), Source::User, now), "known");
+        for n in 0..2 * ADDRESSES_MAX as u32 {
+            book.add(SocketAddr::from((n.to_be_bytes(), 1)), Source::Tracker, now);
+        }
+        assert_eq!(book.known(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn the_pause_doubles_and_new_addresses_go_first() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        let (a, b) = (addr("10.0.0.1:1"), addr("10.0.0.2:1"));
+        book.add(a, Source::Tracker, now);
+        assert_eq!((book.next(now), book.next(now)), (Some((a, Source::Tracker)), None));
+        book.failed(a, "refused", false, now);
+        assert!(!book.has_ready(now) && book.has_ready(now + RETRY_FIRST));
+        assert_eq!(book.next(now + RETRY_FIRST).map(|next| next.0), Some(a));
+        book.failed(a, "refused", false, now);
+        assert!(!book.has_ready(now + RETRY_FIRST));
+        assert_eq!(book.failures(), (1, Some("refused")));
+        book.add(b, Source::Tracker, now);
+        assert_eq!(book.next(now + RETRY_MAX).map(|next| next.0), Some(b));
+        for _ in 0..100 {
+            book.failed(a, "refused", false, now);
+        }
+        assert!(book.has_ready(now + RETRY_MAX) && !book.has_untried(now + RETRY_MAX));
+    }
+
+    #[test]
+    fn a_banned_address_stays_banned() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        let a = addr("10.0.0.1:1");
+        book.add(a, Source::User, now);
+        book.ban(a);
+        book.failed(a, "hung up on", false, now);
+        assert!(!book.add(a, Source::Tracker, now));
+        assert_eq!((book.next(now + RETRY_MAX), book.known()), (None, 0));
+        book.ban_incoming(a.ip());
+        assert!(!book.welcomes(a.ip()));
+    }
+}

@@ -1,0 +1,127 @@
+//! What TORRENT on the command line names: a file, standard input, an address, a magnet link.
+//!
+//! A stranger may have prepared each of them, so nothing is read past the limit of a torrent:
+//! a device without an end, a 3 GiB file and a server that never stops all end in one line.
+//!
+//! Layer: programs.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use ureq::ResponseExt;
+use ureq::http::Uri;
+
+use crate::magnet::Magnet;
+use crate::metainfo::{Metainfo, TORRENT_LEN_MAX};
+
+/// How often a server may send us elsewhere: tiny services answer with one or two.
+const REDIRECTS_MAX: u32 = 5;
+
+/// How long a connection to a server may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long all of a transfer may take: a torrent of 64 MiB at 1 MiB/s.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How much of an operand an error message repeats, in characters: paths may be 4,096 bytes long,
+/// and links longer.
+const SHOWN_MAX: usize = 256;
+
+/// What was loaded.
+#[derive(Debug)]
+pub enum Input {
+    Torrent(Box<Metainfo>),
+    Magnet(Magnet),
+}
+
+/// Loads what a TORRENT operand names.
+pub fn load(operand: &OsStr) -> Result<Input> {
+    if let Some(link) = operand.to_str().filter(|text| Magnet::is_link(text)) {
+        return Ok(Input::Magnet(Magnet::parse(link)?));
+    }
+    let bytes = read(operand)?;
+    let torrent = Metainfo::from_bytes(&bytes).with_context(|| shown(operand))?;
+    Ok(Input::Torrent(Box::new(torrent)))
+}
+
+/// Reads what an operand names, as bytes; errors name the operand.
+pub fn read(operand: &OsStr) -> Result<Vec<u8>> {
+    if operand.is_empty() {
+        bail!("the name of the torrent is empty");
+    }
+    let bytes = match operand.to_str() {
+        Some("-") => limited(std::io::stdin().lock()),
+        Some(url) if has_scheme(url, "http") || has_scheme(url, "https") => download(url),
+        _ => read_file(Path::new(operand)),
+    };
+    bytes.with_context(|| shown(operand))
+}
+
+/// An operand as error messages name it; of a long one the end, where the file's name is.
+pub fn shown(operand: &OsStr) -> String {
+    let text = operand.to_string_lossy();
+    if text == "-" {
+        return "standard input".to_owned();
+    }
+    match text.char_indices().rev().nth(SHOWN_MAX) {
+        Some((start, _)) => format!("…{}", &text[start..]),
+        None => text.into_owned(),
+    }
+}
+
+fn has_scheme(url: &str, scheme: &str) -> bool {
+    url.split_once("://").is_some_and(|(start, _)| start.eq_ignore_ascii_case(scheme))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        bail!("a folder, and not a file");
+    }
+    if (TORRENT_LEN_MAX as u64) < metadata.len() {
+        bail!("{} bytes, the limit is {TORRENT_LEN_MAX}", metadata.len());
+    }
+    limited(file)
+}
+
+/// All of a stream, which may not be longer than a torrent.
+fn limited(source: impl Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(TORRENT_LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if TORRENT_LEN_MAX < bytes.len() {
+        bail!("more than {TORRENT_LEN_MAX} bytes, the limit");
+    }
+    Ok(bytes)
+}
+
+fn download(url: &str) -> Result<Vec<u8>> {
+    let config = ureq::Agent::config_builder()
+        .max_redirects(REDIRECTS_MAX)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_global(Some(TRANSFER_TIMEOUT))
+        .user_agent(concat!("piecemeal/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(explained)?;
+    if has_scheme(url, "https") && !is_https(response.get_uri()) {
+        bail!("redirected from https to {}", response.get_uri());
+    }
+    limited(response.body_mut().as_reader())
+}
+
+fn is_https(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
+}
+
+/// A status code alone says little.
+fn explained(err: ureq::Error) -> anyhow::Error {
+    match err {
+        ureq::Error::StatusCode(code) => anyhow!("the server answered with status {code}"),
+        ureq::Error::TooManyRedirects => anyhow!("more than {REDIRECTS_MAX} redirects, the limit"),
+        other => other.into(),
+    }
+}

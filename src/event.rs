@@ -1,0 +1,57 @@
+//! What the threads tell the session, and the buffers that they hand to each other.
+//!
+//! ```text
+//! reader ─── Delivery (a chunk, and where blocks lie in it) ──► assembler ─── empty chunk ──► reader
+//!    └────── Event::Fact ──► session ◄── Event::Fact, Failed ───────┘
+//! ```
+//!
+//! Blocking sends go downhill only: reader → assembler → session. The session never blocks on one.
+//!
+//! Layer: hands.
+
+use std::net::{SocketAddr, TcpStream};
+
+use crate::geometry::Span;
+use crate::picker::ConnId;
+use crate::swarm::Fact;
+
+/// Events on their way to the session. Each is one read of a socket or one piece; when the session
+/// is behind, readers wait here, and with them the peers.
+pub const EVENTS_MAX: usize = 1024;
+
+/// Chunks on their way to the assembler: what may be read ahead of a slow disk, 2 MiB. More would
+/// fall out of the processor's cache before it is hashed.
+pub const DELIVERIES_MAX: usize = 16;
+
+/// The size of a chunk: one read of a fast socket takes so much. Reading in steps of 16 KiB costs
+/// twice the time; more would not fit the promise of 16 MiB for 50 peers.
+pub const CHUNK_LEN: usize = 128 * 1024;
+
+/// Orders on their way to one writer. A peer that lets more of them pile up does not read.
+pub const ORDERS_MAX: usize = 1024;
+
+/// Everything that is told to the session: closed, so that its loop says what it does with each.
+#[derive(Debug)]
+pub enum Event {
+    /// For the swarm, which decides.
+    Fact(Fact),
+    /// Somebody dialled us.
+    Accepted { socket: TcpStream, addr: SocketAddr },
+    /// A tracker did something, for the log.
+    Tracker(crate::tracker::Report),
+    /// The disk failed: this run ends.
+    Failed(anyhow::Error),
+    /// The user wants to stop.
+    Stop,
+}
+
+/// Bytes as they came from a socket, and the blocks that lie in them.
+#[derive(Debug)]
+pub struct Delivery {
+    pub conn: ConnId,
+    pub chunk: Vec<u8>,
+    pub blocks: Blocks,
+}
+
+/// The blocks in a chunk that were asked for: what they are, and where in it their bytes begin.
+pub type Blocks = Vec<(Span, usize)>;

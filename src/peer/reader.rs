@@ -1,0 +1,273 @@
+//! The reader: turns what one peer sends into blocks and messages.
+//!
+//! ```text
+//! chunk  |######## parsed ########|#### part of a message ####|........ free ........|
+//!         blocks stay where they are       moved to the next chunk
+//! ```
+//!
+//! It reads as much as the socket holds, up to a whole chunk, and hands the chunk itself to the
+//! assembler: a block is copied once by the kernel and once into the file, by nobody else.
+//!
+//! Layer: hands. One thread a peer. Owns its handle of the socket, and the list of the blocks that
+//! were asked for: any other block is dropped here, so nobody can slip one into a piece.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use socket2::{SockAddr, Socket};
+
+use super::{ASKED_MAX, CONNECT_TIMEOUT, Context, HANDSHAKE_TIMEOUT, Link, SILENCE_MAX};
+use crate::event::{Blocks, CHUNK_LEN, Delivery, Event};
+use crate::geometry::Span;
+use crate::swarm::{End, Fact, Hello};
+use crate::trace::Direction;
+use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
+use crate::wire::message::{Message, Parsed, parse};
+
+/// Where the reader's results go, and where its chunks come from.
+#[derive(Clone)]
+pub struct Outlets {
+    pub events: Sender<Event>,
+    pub deliveries: Sender<Delivery>,
+    /// Chunks that the assembler is done with.
+    pub empty: Receiver<Vec<u8>>,
+}
+
+pub struct Reader {
+    pub context: Context,
+    pub link: Link,
+    /// Not connected yet, unless the peer dialled us.
+    pub socket: Socket,
+    pub outlets: Outlets,
+    /// What the writer has asked for.
+    pub asked: Receiver<Span>,
+}
+
+impl Reader {
+    /// The thread. Its last word is always [`Fact::Gone`].
+    pub fn run(self) {
+        let Link { conn, .. } = self.link;
+        let events = self.outlets.events.clone();
+        let end = match self.talk() {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        let _ = events.send(Event::Fact(Fact::Gone { conn, end }));
+    }
+
+    fn talk(self) -> Result<std::convert::Infallible, End> {
+        let mut socket = self.connect()?;
+        let hello = self.shake_hands(&mut socket)?;
+        self.tell(Fact::Connected { conn: self.link.conn, hello })?;
+        socket.set_read_timeout(Some(SILENCE_MAX)).map_err(|err| End::Lost(err.to_string()))?;
+        let (context, link) = (self.context, self.link);
+        let mut stream = Stream {
+            context,
+            link,
+            asked: self.asked,
+            expected: VecDeque::new(),
+            chunk: Vec::new(),
+            parsed: 0,
+            filled: 0,
+        };
+        stream.chunk = new_chunk(&self.outlets);
+        loop {
+            stream.fill(&mut socket)?;
+            let (blocks, messages) = stream.parse()?;
+            // First the word, then the bytes: the swarm must know of a block before it hears that
+            // its piece is complete.
+            if !messages.is_empty() {
+                let said = Fact::Said { conn: link.conn, messages };
+                self.outlets.events.send(Event::Fact(said)).map_err(|_| ended())?;
+            }
+            if !blocks.is_empty() {
+                let chunk = stream.exchange(new_chunk(&self.outlets));
+                let delivery = Delivery { conn: link.conn, chunk, blocks };
+                self.outlets.deliveries.send(delivery).map_err(|_| ended())?;
+            }
+        }
+    }
+
+    fn tell(&self, fact: Fact) -> Result<(), End> {
+        self.outlets.events.send(Event::Fact(fact)).map_err(|_| ended())
+    }
+
+    /// Dials, unless the peer has dialled us.
+    fn connect(&self) -> Result<TcpStream, End> {
+        let lost = |err: std::io::Error| End::Lost(explain(&err, "dial"));
+        if !self.link.incoming {
+            let addr = SockAddr::from(self.link.addr);
+            self.socket.connect_timeout(&addr, CONNECT_TIMEOUT).map_err(lost)?;
+        }
+        let _ = self.socket.set_tcp_nodelay(true);
+        Ok(self.socket.try_clone().map_err(lost)?.into())
+    }
+
+    /// Says hello and hears it, all within [`HANDSHAKE_TIMEOUT`].
+    fn shake_hands(&self, socket: &mut TcpStream) -> Result<Hello, End> {
+        let lost = |err: std::io::Error| End::Lost(explain(&err, "handshake"));
+        let ours = self.context.handshake().to_bytes();
+        if !self.link.incoming {
+            socket.write_all(&ours).map_err(lost)?;
+        }
+        let mut theirs = [0; HANDSHAKE_LEN];
+        let mut filled = 0;
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        while filled < HANDSHAKE_LEN {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(End::Lost(format!("handshake: {filled} of 68 bytes in 8 s")));
+            }
+            socket.set_read_timeout(Some(left)).map_err(lost)?;
+            match socket.read(&mut theirs[filled..]) {
+                Ok(0) => {
+                    let what = format!("hung up after {filled} of the handshake's 68 bytes");
+                    return Err(End::Lost(what));
+                }
+                Ok(n) => filled += n,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) => return Err(lost(err)),
+            }
+            check_protocol(&theirs[..filled]).map_err(|rule| End::Violation(rule.0))?;
+        }
+        let theirs = Handshake::from_bytes(&theirs).map_err(|rule| End::Violation(rule.0))?;
+        if theirs.info_hash != self.context.info_hash {
+            let what = format!("handshake for {}, not for our torrent", theirs.info_hash);
+            return Err(End::Violation(what));
+        }
+        if self.link.incoming {
+            socket.write_all(&ours).map_err(lost)?;
+        }
+        let Link { addr, incoming, .. } = self.link;
+        Ok(Hello { addr, incoming, peer_id: theirs.peer_id, reserved: theirs.reserved })
+    }
+}
+
+/// A chunk to read into: a used one if there is one.
+fn new_chunk(outlets: &Outlets) -> Vec<u8> {
+    outlets.empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK_LEN])
+}
+
+/// The session has ended, and nobody is interested in how this connection does.
+fn ended() -> End {
+    End::Lost("we are done".to_owned())
+}
+
+/// What came from the socket and is not handed out yet.
+struct Stream {
+    context: Context,
+    link: Link,
+    asked: Receiver<Span>,
+    /// The blocks that were asked for and have not come, in the order of the requests.
+    expected: VecDeque<Span>,
+    chunk: Vec<u8>,
+    /// Before this, everything has been parsed.
+    parsed: usize,
+    /// Behind this, the chunk is free.
+    filled: usize,
+}
+
+impl Stream {
+    /// Reads once.
+    fn fill(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+        loop {
+            return match socket.read(&mut self.chunk[self.filled..]) {
+                Ok(0) => Err(End::Lost("hung up".to_owned())),
+                Ok(n) => {
+                    self.filled += n;
+                    Ok(())
+                }
+                Err(err) if err.kind() == ErrorKind::Interrupted => continue,
+                Err(err) => Err(End::Lost(explain(&err, "read"))),
+            };
+        }
+    }
+
+    /// Takes the whole messages out of what has been read. Blocks are listed twice: with their
+    /// place in the chunk for the assembler, and as a message for the swarm.
+    fn parse(&mut self) -> Result<(Blocks, Vec<Message>), End> {
+        self.expected.extend(self.asked.try_iter());
+        let (mut blocks, mut messages) = (Vec::new(), Vec::new());
+        let needed = loop {
+            let rest = &self.chunk[self.parsed..self.filled];
+            match parse(rest, self.context.pieces).map_err(|rule| End::Violation(rule.0))? {
+                Parsed::Needs(n) => break n,
+                Parsed::Message(message, len) => {
+                    self.context.trace.message(Direction::In, self.link.conn, &message);
+                    self.parsed += len;
+                    if message != Message::KeepAlive {
+                        messages.push(message);
+                    }
+                }
+                Parsed::Block(span, at) => {
+                    self.context.trace.message(
+                        Direction::In,
+                        self.link.conn,
+                        &Message::Block(span),
+                    );
+                    if self.was_expected(span) {
+                        blocks.push((span, self.parsed + at.start));
+                        messages.push(Message::Block(span));
+                    } else {
+                        // It means nothing, and is counted as such.
+                        messages.push(Message::Unknown(7));
+                    }
+                    self.parsed += at.end;
+                }
+            }
+        };
+        if blocks.is_empty() {
+            self.make_room(needed);
+        }
+        // Answers that never came, to requests given up long ago.
+        let surplus = self.expected.len().saturating_sub(ASKED_MAX);
+        self.expected.drain(..surplus);
+        Ok((blocks, messages))
+    }
+
+    fn was_expected(&mut self, span: Span) -> bool {
+        match self.expected.iter().position(|expected| *expected == span) {
+            Some(at) => self.expected.remove(at).is_some(),
+            None => false,
+        }
+    }
+
+    /// Moves the part of a message to the front if the rest of it would not fit behind it. Only a
+    /// bitfield of over a million pieces is longer than a chunk.
+    fn make_room(&mut self, needed: usize) {
+        if self.parsed == self.filled {
+            (self.parsed, self.filled) = (0, 0);
+        }
+        if self.chunk.len() < self.parsed + needed {
+            self.chunk.copy_within(self.parsed..self.filled, 0);
+            (self.parsed, self.filled) = (0, self.filled - self.parsed);
+        }
+        if self.chunk.len() < needed {
+            self.chunk.resize(needed, 0);
+        }
+    }
+
+    /// Hands the chunk out and goes on with a new one, beginning with what is not parsed yet.
+    fn exchange(&mut self, mut next: Vec<u8>) -> Vec<u8> {
+        let rest = &self.chunk[self.parsed..self.filled];
+        if next.len() < rest.len() {
+            next.resize(rest.len(), 0);
+        }
+        next[..rest.len()].copy_from_slice(rest);
+        (self.parsed, self.filled) = (0, rest.len());
+        std::mem::replace(&mut self.chunk, next)
+    }
+}
+
+/// An error of the operating system in the words of somebody who waits for a peer.
+fn explain(err: &std::io::Error, what: &str) -> String {
+    match err.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("{what}: timed out"),
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        _ => format!("{what}: {err}"),
+    }
+}

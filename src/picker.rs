@@ -1,0 +1,374 @@
+//! Which block to ask of which peer (the piece selection of BEP 3, and its endgame).
+//!
+//! The rules, in the order in which they are tried for a peer that can take requests:
+//!
+//! 1. **Finish what is begun.** Blocks of a piece that this peer already sends, then of other begun
+//!    pieces: a whole piece can be verified and given on, half a piece helps nobody.
+//! 2. **The first pieces at random.** Until [`RANDOM_FIRST`] pieces are there, any will do: what
+//!    counts is to have something to give, and rare pieces come slowly.
+//! 3. **Rarest first.** Then the piece that the fewest peers have, before it is lost with them.
+//!    Pieces that are equally rare come in an order that was shuffled at the start, so that the
+//!    members of a swarm do not all fetch the same one.
+//! 4. **Endgame.** When no block is left unasked, a peer that could send more is asked for blocks
+//!    that others owe us for a while; the first answer wins, the others get a `cancel`.
+//!
+//! Layer: decisions. Pure: no clock but an argument, no peers but numbers. Owned by the swarm.
+
+mod begun;
+mod rarity;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::bitfield::Bitfield;
+use crate::geometry::{Geometry, PieceIndex, Span};
+use begun::Begun;
+use rarity::Rarity;
+
+/// How many pieces are fetched at random before rarity counts (libtorrent: 4).
+pub const RANDOM_FIRST: u32 = 4;
+
+/// In the endgame a block is asked of a further peer when it has been due for so long. On a fast
+/// path the answer is on its way, and asking again would only waste it.
+const ENDGAME_AGE: Duration = Duration::from_millis(300);
+
+/// While other blocks are still unasked but this peer does not have them, it may help out with
+/// blocks that have been due for so long.
+const HELP_AGE: Duration = Duration::from_secs(2);
+
+/// Our number for a connection, never used twice. (The `peer_id` is what the peer calls itself.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u32);
+
+impl std::fmt::Display for ConnId {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Why a block was chosen: told by `--trace`, tested by the scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The piece is begun, and this peer is at it.
+    Finish,
+    /// The piece is begun by others.
+    Join,
+    /// One of the first pieces: any will do.
+    Random,
+    /// So many of the peers have it, none is rarer.
+    Rarest { have: u32, peers: u32 },
+    /// Nothing is left unasked; this block is owed by somebody else for a while.
+    Endgame { due: Duration },
+    /// This peer has nothing else that we lack.
+    Help { due: Duration },
+    /// The piece failed its hash; it is fetched from one peer alone to find out who lied.
+    Suspect,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Reason::Finish => f.write_str("the piece is begun with this peer"),
+            Reason::Join => f.write_str("the piece is begun, finish it first"),
+            Reason::Random => f.write_str("one of the first pieces, at random"),
+            Reason::Rarest { have, peers } => write!(f, "rarest, {have} of {peers} peers have it"),
+            Reason::Endgame { due } => {
+                write!(f, "endgame, asked elsewhere {} ms ago", due.as_millis())
+            }
+            Reason::Help { due } => {
+                write!(f, "nothing else to ask of it, asked elsewhere {} ms ago", due.as_millis())
+            }
+            Reason::Suspect => f.write_str("the piece failed its hash, so from one peer alone"),
+        }
+    }
+}
+
+/// What an arriving block means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The first copy; these other peers were asked for it too and need not send it.
+    Fresh { also_asked: Vec<ConnId> },
+    /// We have it already: wasted.
+    Duplicate,
+}
+
+/// What the picker is told about the peer it picks for.
+pub struct Candidate<'a> {
+    pub conn: ConnId,
+    pub has: &'a Bitfield,
+    /// The pieces it may be asked for although it chokes us (BEP 6); `None` when it does not.
+    pub only: Option<&'a [PieceIndex]>,
+}
+
+impl Candidate<'_> {
+    fn offers(&self, piece: PieceIndex) -> bool {
+        self.has.contains(piece) && self.only.is_none_or(|only| only.contains(&piece))
+    }
+}
+
+pub struct Picker {
+    geometry: Geometry,
+    /// The verified pieces.
+    have: Bitfield,
+    /// Pieces with a block asked or arrived, not verified yet. In order, so that runs repeat.
+    begun: BTreeMap<PieceIndex, Begun>,
+    /// The pieces that are neither had nor begun, rarest first.
+    rarity: Rarity,
+    /// Pieces that failed and are fetched from one peer alone.
+    suspects: Vec<PieceIndex>,
+    /// Blocks in `begun` that nobody has been asked for.
+    unasked: u32,
+    rng: fastrand::Rng,
+}
+
+impl Picker {
+    pub fn new(geometry: Geometry, have: Bitfield, mut rng: fastrand::Rng) -> Picker {
+        assert_eq!(have.len(), geometry.pieces(), "a bitfield of this torrent");
+        let mut rarity = Rarity::new(geometry.pieces(), &mut rng);
+        have.iter().for_each(|piece| rarity.remove(piece));
+        Picker {
+            geometry,
+            have,
+            begun: BTreeMap::new(),
+            rarity,
+            suspects: Vec::new(),
+            unasked: 0,
+            rng,
+        }
+    }
+
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Bytes of pieces that are not verified yet but partly here.
+    pub fn partial_bytes(&self) -> u64 {
+        let bytes = |(piece, begun): (&PieceIndex, &Begun)| {
+            (0..self.geometry.blocks(*piece))
+                .filter(|&block| begun.arrived(block))
+                .map(|block| u64::from(self.geometry.block(*piece, block).length))
+                .sum::<u64>()
+        };
+        self.begun.iter().map(bytes).sum()
+    }
+
+    /// A peer with these pieces came; its pieces become less rare.
+    pub fn peer_came(&mut self, has: &Bitfield) {
+        self.rarity.add_all(has);
+    }
+
+    /// A peer with these pieces left.
+    pub fn peer_left(&mut self, has: &Bitfield) {
+        self.rarity.remove_all(has);
+    }
+
+    /// A peer got one more piece; `has` is what it has now.
+    pub fn peer_has(&mut self, has: &Bitfield, piece: PieceIndex) {
+        self.rarity.peer_has(has, piece);
+    }
+
+    /// How many peers have a piece.
+    pub fn availability(&self, piece: PieceIndex) -> u32 {
+        self.rarity.availability(piece)
+    }
+
+    /// The first piece that we lack and no connected peer has.
+    pub fn unavailable(&self) -> Option<PieceIndex> {
+        let lacking = (0..self.geometry.pieces()).filter(|&piece| !self.have.contains(piece));
+        lacking.into_iter().find(|&piece| self.availability(piece) == 0)
+    }
+
+    /// Chooses up to `count` blocks to ask of a peer and notes that it was asked. `peers` is how
+    /// many are connected, for the reason only.
+    pub fn pick(
+        &mut self,
+        peer: &Candidate,
+        count: usize,
+        peers: u32,
+        now: Instant,
+        picked: &mut Vec<(Span, Reason)>,
+    ) {
+        let goal = picked.len() + count;
+        if self.unasked != 0 {
+            self.pick_begun(peer, true, goal, now, picked);
+            self.pick_begun(peer, false, goal, now, picked);
+        }
+        while picked.len() < goal {
+            let Some((piece, reason)) = self.choose_new(peer, peers) else { break };
+            self.begin(piece);
+            self.take(piece, peer.conn, reason, goal, now, picked);
+        }
+        if picked.len() < goal {
+            self.pick_again(peer, goal, now, picked);
+        }
+    }
+
+    /// Rule 1: unasked blocks of begun pieces, those that the peer is at (`own`) or the others.
+    fn pick_begun(
+        &mut self,
+        peer: &Candidate,
+        own: bool,
+        goal: usize,
+        now: Instant,
+        picked: &mut Vec<(Span, Reason)>,
+    ) {
+        let open = |(&piece, begun): (&PieceIndex, &Begun)| {
+            let at_it = begun.sender() == Some(peer.conn);
+            let free = begun.unasked() != 0 && at_it == own && peer.offers(piece);
+            // A piece that failed is one peer's alone while that peer is at it.
+            let alone = self.suspects.contains(&piece);
+            (free && (own || !alone || !begun.is_asked())).then_some((piece, alone))
+        };
+        let pieces: Vec<_> = self.begun.iter().filter_map(open).collect();
+        for (piece, alone) in pieces {
+            if goal <= picked.len() {
+                return;
+            }
+            let reason = match own {
+                _ if alone => Reason::Suspect,
+                true => Reason::Finish,
+                false => Reason::Join,
+            };
+            self.take(piece, peer.conn, reason, goal, now, picked);
+        }
+    }
+
+    /// Rules 2 and 3: a piece to begin.
+    fn choose_new(&mut self, peer: &Candidate, peers: u32) -> Option<(PieceIndex, Reason)> {
+        if let Some(only) = peer.only {
+            let fresh =
+                |piece: &&PieceIndex| self.rarity.contains(**piece) && peer.has.contains(**piece);
+            return only.iter().find(fresh).map(|&piece| (piece, Reason::Random));
+        }
+        if self.have.count() < RANDOM_FIRST {
+            let start = self.rng.u32(..);
+            return self.rarity.random_of(start, peer.has).map(|piece| (piece, Reason::Random));
+        }
+        let piece = self.rarity.rarest(peer.has)?;
+        let have = self.rarity.availability(piece);
+        Some((piece, Reason::Rarest { have, peers }))
+    }
+
+    fn begin(&mut self, piece: PieceIndex) {
+        self.rarity.remove(piece);
+        let blocks = self.geometry.blocks(piece);
+        self.unasked += blocks;
+        self.begun.insert(piece, Begun::new(blocks));
+    }
+
+    /// Takes unasked blocks of one begun piece until the goal is reached.
+    fn take(
+        &mut self,
+        piece: PieceIndex,
+        conn: ConnId,
+        reason: Reason,
+        goal: usize,
+        now: Instant,
+        picked: &mut Vec<(Span, Reason)>,
+    ) {
+        let begun = self.begun.get_mut(&piece).expect("begun");
+        while picked.len() < goal {
+            let Some(block) = begun.ask_next(conn, now) else { return };
+            self.unasked -= 1;
+            picked.push((self.geometry.block(piece, block), reason));
+        }
+    }
+
+    /// Rule 4: blocks that others owe us.
+    fn pick_again(
+        &mut self,
+        peer: &Candidate,
+        goal: usize,
+        now: Instant,
+        picked: &mut Vec<(Span, Reason)>,
+    ) {
+        let endgame = self.unasked == 0 && self.rarity.is_empty();
+        let age = if endgame { ENDGAME_AGE } else { HELP_AGE };
+        // Nothing is owed for long enough: the common case, found without a list.
+        let mut owed: Vec<(Instant, PieceIndex, u32)> = Vec::new();
+        for (&piece, begun) in &self.begun {
+            if !peer.offers(piece) || self.suspects.contains(&piece) && begun.sender().is_some() {
+                continue;
+            }
+            owed.extend(
+                begun.owed(peer.conn, now, age).map(|(since, block)| (since, piece, block)),
+            );
+        }
+        owed.sort_unstable();
+        for (since, piece, block) in owed.into_iter().take(goal.saturating_sub(picked.len())) {
+            let due = now.saturating_duration_since(since);
+            let reason = if endgame { Reason::Endgame { due } } else { Reason::Help { due } };
+            self.begun.get_mut(&piece).expect("listed").ask_again(block, peer.conn, now);
+            picked.push((self.geometry.block(piece, block), reason));
+        }
+    }
+
+    /// A block came from a peer that was asked for it.
+    pub fn arrived(&mut self, conn: ConnId, span: Span) -> Arrival {
+        let block = self.geometry.block_index(span).expect("only our blocks are asked for");
+        let Some(begun) = self.begun.get_mut(&span.piece) else { return Arrival::Duplicate };
+        let was_unasked = begun.is_unasked(block);
+        match begun.arrive(block, conn) {
+            Some(also_asked) => {
+                // Its time was over and it came all the same.
+                self.unasked -= u32::from(was_unasked);
+                Arrival::Fresh { also_asked }
+            }
+            None => Arrival::Duplicate,
+        }
+    }
+
+    /// A peer will not send a block: it choked us, refused, is too late, or is gone.
+    pub fn released(&mut self, conn: ConnId, span: Span) {
+        let block = self.geometry.block_index(span).expect("only our blocks are asked for");
+        if let Some(begun) = self.begun.get_mut(&span.piece) {
+            self.unasked += u32::from(begun.release(block, conn));
+            if begun.is_untouched() {
+                self.give_up(span.piece);
+            }
+        }
+    }
+
+    /// A piece of which nothing is here and nothing is asked goes back among the others.
+    fn give_up(&mut self, piece: PieceIndex) {
+        let begun = self.begun.remove(&piece).expect("begun");
+        self.unasked -= begun.unasked();
+        self.rarity.insert(piece);
+    }
+
+    /// The piece matched its hash and is in its file. Returns who was asked for blocks of it that
+    /// are no longer needed.
+    pub fn stored(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
+        let mut owed = Vec::new();
+        match self.begun.remove(&piece) {
+            Some(begun) => {
+                self.unasked -= begun.unasked();
+                let span = |(conn, block)| (conn, self.geometry.block(piece, block));
+                owed.extend(begun.asked().map(span));
+            }
+            None => self.rarity.remove(piece),
+        }
+        self.suspects.retain(|&suspect| suspect != piece);
+        self.have.insert(piece);
+        owed
+    }
+
+    /// The piece did not match its hash. It is fetched again, from one peer alone where several
+    /// contributed, so that the next failure has a name.
+    pub fn corrupt(&mut self, piece: PieceIndex) {
+        if let Some(begun) = self.begun.remove(&piece) {
+            self.unasked -= begun.unasked();
+        }
+        if !self.suspects.contains(&piece) {
+            self.suspects.push(piece);
+        }
+        self.rarity.insert(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! A piece of which some blocks are asked for or here: who owes which block since when.
+//!
+//! Layer: decisions. Owned by the picker, one for each begun piece (about as many as there are
+//! peers), 40 bytes a block.
+
+use std::time::{Duration, Instant};
+
+use super::ConnId;
+
+/// How many peers may owe us the same block. More would only waste what they send.
+const ASKED_MAX: usize = 3;
+
+pub(super) struct Begun {
+    blocks: Vec<Block>,
+    unasked: u32,
+    /// Where the search for an unasked block goes on; nothing before it is unasked.
+    next: usize,
+    /// Who was last asked for a block in the ordinary way. Others leave the piece to it while
+    /// they have pieces of their own.
+    sender: Option<ConnId>,
+}
+
+#[derive(Clone)]
+struct Block {
+    arrived: bool,
+    /// Since when it is owed, by the one who was asked last.
+    since: Option<Instant>,
+    asked: [Option<ConnId>; ASKED_MAX],
+}
+
+impl Block {
+    fn is_unasked(&self) -> bool {
+        !self.arrived && self.asked == [None; ASKED_MAX]
+    }
+}
+
+impl Begun {
+    pub fn new(blocks: u32) -> Begun {
+        let block = Block { arrived: false, since: None, asked: [None; ASKED_MAX] };
+        Begun { blocks: vec![block; blocks as usize], unasked: blocks, next: 0, sender: None }
+    }
+
+    /// How many blocks are neither here nor asked for.
+    pub fn unasked(&self) -> u32 {
+        self.unasked
+    }
+
+    pub fn is_unasked(&self, block: u32) -> bool {
+        self.blocks[block as usize].is_unasked()
+    }
+
+    pub fn arrived(&self, block: u32) -> bool {
+        self.blocks[block as usize].arrived
+    }
+
+    pub fn sender(&self) -> Option<ConnId> {
+        self.sender
+    }
+
+    /// Whether anybody owes us a block.
+    pub fn is_asked(&self) -> bool {
+        self.asked().next().is_some()
+    }
+
+    /// Whether nothing is here and nothing is asked for.
+    pub fn is_untouched(&self) -> bool {
+        self.unasked as usize == self.blocks.len()
+    }
+
+    /// Notes that a peer is asked for the first unasked block.
+    pub fn ask_next(&mut self, conn: ConnId, now: Instant) -> Option<u32> {
+        if self.unasked == 0 {
+            return None;
+        }
+        let found = self.blocks[self.next..].iter().position(Block::is_unasked);
+        let block = self.next + found.expect("one is unasked, and none before `next`");
+        self.next = block + 1;
+        self.unasked -= 1;
+        self.sender = Some(conn);
+        self.blocks[block].asked[0] = Some(conn);
+        self.blocks[block].since = Some(now);
+        Some(block as u32)
+    }
+
+    /// Notes that one more peer is asked for a block that is owed.
+    pub fn ask_again(&mut self, block: u32, conn: ConnId, now: Instant) {
+        let block = &mut self.blocks[block as usize];
+        if let Some(free) = block.asked.iter_mut().find(|asked| asked.is_none()) {
+            *free = Some(conn);
+            block.since = Some(now);
+        }
+    }
+
+    /// The blocks that are owed for at least `age`, but not by this peer, and may be asked again.
+    pub fn owed(
+        &self,
+        conn: ConnId,
+        now: Instant,
+        age: Duration,
+    ) -> impl Iterator<Item = (Instant, u32)> + '_ {
+        self.blocks.iter().enumerate().filter_map(move |(i, block)| {
+            let since = block.since?;
+            let due = age <= now.saturating_duration_since(since);
+            let open = !block.arrived && !block.is_unasked() && block.asked.contains(&None);
+            (due && open && !block.asked.contains(&Some(conn))).then_some((since, i as u32))
+        })
+    }
+
+    /// Who owes which block.
+    pub fn asked(&self) -> impl Iterator<Item = (ConnId, u32)> + '_ {
+        let owed = self.blocks.iter().enumerate().filter(|(_, block)| !block.arrived);
+        owed.flat_map(|(i, block)| block.asked.iter().flatten().map(move |&conn| (conn, i as u32)))
+    }
+
+    /// The block is here. Returns who else was asked for it, or `None` if it was here already.
+    pub fn arrive(&mut self, block: u32, conn: ConnId) -> Option<Vec<ConnId>> {
+        let block = &mut self.blocks[block as usize];
+        if block.arrived {
+            return None;
+        }
+        self.unasked -= u32::from(block.is_unasked());
+        block.arrived = true;
+        let asked = std::mem::take(&mut block.asked);
+        Some(asked.into_iter().flatten().filter(|&other| other != conn).collect())
+    }
+
+    /// A peer no longer owes a block; true if nobody does now.
+    pub fn release(&mut self, block: u32, conn: ConnId) -> bool {
+        let at = block as usize;
+        let block = &mut self.blocks[at];
+        let Some(asked) = block.asked.iter_mut().find(|asked| **asked == Some(conn)) else {
+            return false;
+        };
+        *asked = None;
+        // `ask_next` fills the first place and expects it to be free.
+        block.asked.sort_unstable_by_key(Option::is_none);
+        if self.sender == Some(conn) {
+            self.sender = None;
+        }
+        let unasked = block.is_unasked();
+        if unasked {
+            self.unasked += 1;
+            self.next = self.next.min(at);
+        }
+        unasked
+    }
+}

@@ -1,0 +1,198 @@
+//! Scripts for the picker: what is chosen, of whom, and why.
+
+use super::*;
+use crate::geometry::BLOCK_LEN;
+
+/// A picker with four pieces of two blocks, and the time.
+struct Script {
+    picker: Picker,
+    now: Instant,
+}
+
+const A: ConnId = ConnId(1);
+const B: ConnId = ConnId(2);
+
+fn script(have: &[PieceIndex]) -> Script {
+    let geometry = Geometry::new(8 * u64::from(BLOCK_LEN), 2 * BLOCK_LEN).unwrap();
+    let rng = fastrand::Rng::with_seed(7);
+    Script { picker: Picker::new(geometry, set(have), rng), now: Instant::now() }
+}
+
+fn set(pieces: &[PieceIndex]) -> Bitfield {
+    Bitfield::with(4, pieces.iter().copied())
+}
+
+impl Script {
+    fn pick(&mut self, conn: ConnId, has: &Bitfield, count: usize) -> Vec<(u32, u32, Reason)> {
+        let mut picked = Vec::new();
+        let peer = Candidate { conn, has, only: None };
+        self.picker.pick(&peer, count, 2, self.now, &mut picked);
+        picked.iter().map(|(span, why)| (span.piece, span.begin / BLOCK_LEN, *why)).collect()
+    }
+
+    fn arrives(&mut self, conn: ConnId, piece: u32, block: u32) -> Arrival {
+        self.picker.arrived(conn, self.picker.geometry.block(piece, block))
+    }
+
+    fn releases(&mut self, conn: ConnId, piece: u32, block: u32) {
+        self.picker.released(conn, self.picker.geometry.block(piece, block));
+    }
+
+    fn after(&mut self, time: Duration) {
+        self.now += time;
+    }
+}
+
+#[test]
+fn rarest_first_once_the_first_pieces_are_there() {
+    let geometry = Geometry::new(16 * u64::from(BLOCK_LEN), BLOCK_LEN).unwrap();
+    let have = Bitfield::with(16, 0..RANDOM_FIRST);
+    let mut picker = Picker::new(geometry, have, fastrand::Rng::with_seed(1));
+    let all = Bitfield::full(16);
+    let mut all_but_9 = all.clone();
+    all_but_9.remove(9);
+    picker.peer_came(&all);
+    picker.peer_came(&all_but_9);
+    let mut picked = Vec::new();
+    let seed = Candidate { conn: A, has: &all, only: None };
+    picker.pick(&seed, 1, 2, Instant::now(), &mut picked);
+    assert_eq!(picked[0].0.piece, 9);
+    assert_eq!(picked[0].1, Reason::Rarest { have: 1, peers: 2 });
+    picker.peer_left(&all);
+    assert_eq!(picker.unavailable(), Some(9));
+}
+
+#[test]
+fn a_begun_piece_is_finished_before_another_is_begun() {
+    let mut s = script(&[]);
+    let all = Bitfield::full(4);
+    let first = s.pick(A, &all, 1);
+    let piece = first[0].0;
+    assert_eq!(first, [(piece, 0, Reason::Random)]);
+    assert_eq!(s.pick(B, &all, 1), [(piece, 1, Reason::Join)]);
+    let next = s.pick(A, &all, 2);
+    assert_ne!(next[0].0, piece);
+    assert_eq!((next[0].1, next[1].1), (0, 1));
+    // What is lost is asked again at once, of whoever is there.
+    s.releases(B, piece, 1);
+    assert_eq!(s.pick(B, &all, 1), [(piece, 1, Reason::Join)]);
+}
+
+#[test]
+fn a_peer_is_asked_only_for_what_it_has() {
+    let mut s = script(&[]);
+    assert_eq!(s.pick(A, &set(&[2]), 9), [(2, 0, Reason::Random), (2, 1, Reason::Random)]);
+    assert_eq!(s.pick(B, &set(&[]), 9), []);
+    let only = [3];
+    let mut picked = Vec::new();
+    let choking = Candidate { conn: B, has: &Bitfield::full(4), only: Some(&only) };
+    s.picker.pick(&choking, 9, 2, s.now, &mut picked);
+    assert!(picked.len() == 2 && picked.iter().all(|(span, _)| span.piece == 3));
+}
+
+#[test]
+fn endgame_asks_again_and_the_first_answer_wins() {
+    let mut s = script(&[0, 1, 2]);
+    let all = Bitfield::full(4);
+    assert_eq!(s.pick(A, &all, 9).len(), 2);
+    assert_eq!(s.pick(B, &all, 9), []);
+    s.after(ENDGAME_AGE);
+    let due = ENDGAME_AGE;
+    assert_eq!(
+        s.pick(B, &all, 9),
+        [(3, 0, Reason::Endgame { due }), (3, 1, Reason::Endgame { due })]
+    );
+    assert_eq!(s.pick(B, &all, 9), [], "never twice of the same peer");
+    assert_eq!(s.arrives(B, 3, 0), Arrival::Fresh { also_asked: vec![A] });
+    assert_eq!(s.arrives(A, 3, 0), Arrival::Duplicate);
+    assert_eq!(
+        s.picker.stored(3),
+        [(A, s.picker.geometry.block(3, 1)), (B, s.picker.geometry.block(3, 1))]
+    );
+    assert!(s.picker.have().is_full());
+}
+
+#[test]
+fn a_peer_without_anything_else_helps_with_what_is_long_due() {
+    let mut s = script(&[0, 1]);
+    s.pick(A, &set(&[3]), 9);
+    s.after(ENDGAME_AGE);
+    assert_eq!(s.pick(B, &set(&[3]), 9), [], "piece 2 is unasked, so this is no endgame");
+    s.after(HELP_AGE);
+    let helped = s.pick(B, &set(&[3]), 9);
+    assert!(matches!(helped[..], [(3, 0, Reason::Help { .. }), (3, 1, Reason::Help { .. })]));
+}
+
+#[test]
+fn a_block_that_comes_after_its_time_counts() {
+    let mut s = script(&[0, 1, 2]);
+    let all = Bitfield::full(4);
+    s.pick(A, &all, 2);
+    s.arrives(A, 3, 0);
+    s.releases(A, 3, 1);
+    assert_eq!(s.arrives(A, 3, 1), Arrival::Fresh { also_asked: vec![] });
+    assert_eq!(s.pick(B, &all, 9), []);
+}
+
+#[test]
+fn a_corrupt_piece_is_fetched_from_one_peer_alone() {
+    let mut s = script(&[0, 1, 2]);
+    let all = Bitfield::full(4);
+    s.pick(A, &all, 1);
+    s.pick(B, &all, 1);
+    s.arrives(A, 3, 0);
+    s.arrives(B, 3, 1);
+    s.picker.corrupt(3);
+    assert_eq!(s.pick(A, &all, 1).len(), 1);
+    assert_eq!(s.pick(B, &all, 9), [], "it is A's now");
+    assert_eq!(s.pick(A, &all, 1), [(3, 1, Reason::Suspect)]);
+    s.releases(A, 3, 0);
+    s.releases(A, 3, 1);
+    assert_eq!(s.pick(B, &all, 9).len(), 2, "A is gone, so it is B's");
+    assert_eq!(s.picker.stored(3).len(), 2);
+    assert!(s.picker.suspects.is_empty());
+}
+
+#[test]
+fn the_count_of_unasked_blocks_is_right_whatever_happens() {
+    for seed in 0..100 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut s = script(&[]);
+        let all = Bitfield::full(4);
+        let mut asked: Vec<(ConnId, Span)> = Vec::new();
+        for _ in 0..200 {
+            let conn = ConnId(rng.u32(1..4));
+            match rng.u8(..5) {
+                0 | 1 => {
+                    let mut picked = Vec::new();
+                    let peer = Candidate { conn, has: &all, only: None };
+                    s.picker.pick(&peer, rng.usize(1..4), 3, s.now, &mut picked);
+                    asked.extend(picked.iter().map(|(span, _)| (conn, *span)));
+                }
+                2 if !asked.is_empty() => {
+                    let (conn, span) = asked.swap_remove(rng.usize(..asked.len()));
+                    s.picker.arrived(conn, span);
+                }
+                3 if !asked.is_empty() => {
+                    let (conn, span) = asked.swap_remove(rng.usize(..asked.len()));
+                    s.picker.released(conn, span);
+                }
+                _ => s.after(Duration::from_millis(200)),
+            }
+            let begun = s.picker.begun.iter();
+            let whole =
+                |(&piece, begun): (&u32, &Begun)| (0..2).all(|b| begun.arrived(b)).then_some(piece);
+            let full: Vec<u32> = begun.filter_map(whole).collect();
+            for piece in full {
+                asked.retain(|(_, span)| span.piece != piece);
+                if rng.u8(..3) == 0 {
+                    s.picker.corrupt(piece)
+                } else {
+                    drop(s.picker.stored(piece))
+                }
+            }
+            let unasked = s.picker.begun.values().map(Begun::unasked).sum::<u32>();
+            assert_eq!(unasked, s.picker.unasked, "seed {seed}");
+        }
+    }
+}

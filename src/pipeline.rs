@@ -1,0 +1,208 @@
+//! How many requests to keep on the way to one peer.
+//!
+//! One request at a time would leave the path empty while the next one travels: a path of 100 ms and
+//! 400 Mbit/s holds 305 blocks. Too many make a slow peer sit on blocks that others could send
+//! sooner. So the number is measured, never set:
+//!
+//! * **rate × latency** is what the path holds. Twice that is asked for, so that a path which holds
+//!   more than we thought shows it: while requests are what limits the rate, each round doubles it.
+//! * **Deepen while it helps.** Where answers come in gusts (a rate limit, a slow disk), the shortest
+//!   latency says too little. Now and then the depth is doubled; if the rate does not grow by a
+//!   fifth, it goes back. Several clients are slower with a long queue than with a short one.
+//! * **Never more than [`HOARD`] of its rate**, so that a slow peer holds a block or two.
+//!
+//! A *round* begins with a request and ends with its answer, and is at least [`ROUND_MIN`] long.
+//!
+//! Layer: decisions. Pure; one for each peer, owned by the swarm.
+
+use std::time::{Duration, Instant};
+
+use crate::geometry::BLOCK_LEN;
+
+/// Requests to a peer of which nothing is known. Small, since it may be slow.
+const START: f64 = 4.0;
+
+/// One is being sent while the next one is on its way.
+const DEPTH_MIN: f64 = 2.0;
+
+/// Most clients drop what goes over 500 to 2,000 waiting requests, some without a word.
+const DEPTH_MAX: f64 = 500.0;
+
+/// At most so many seconds' worth of data may be asked for ahead.
+const HOARD: f64 = 3.0;
+
+/// Rates are measured over at least so long: a few packets say nothing.
+const ROUND_MIN: Duration = Duration::from_millis(20);
+
+/// By how much the rate must grow for a deeper queue to be worth it.
+const WORTH: f64 = 1.2;
+
+/// The first pause before a deeper queue is tried again; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(16);
+
+/// The depth of one peer's queue of requests.
+pub struct Pipeline {
+    /// The shortest time from a request to its block: the path without a queue, in seconds.
+    latency: f64,
+    /// The rate of the last round, in bytes a second.
+    rate: f64,
+    /// The depth that has proved its worth.
+    depth: f64,
+    /// The rate at that depth.
+    proved: f64,
+    trial: Trial,
+    round: Option<Round>,
+}
+
+/// Whether a deeper queue is being tried.
+enum Trial {
+    /// The depth is doubled while this lasts.
+    On { pause: Duration },
+    /// Not until then.
+    Paused { until: Instant, pause: Duration },
+}
+
+struct Round {
+    began: Instant,
+    bytes: u64,
+}
+
+impl Default for Pipeline {
+    fn default() -> Pipeline {
+        Pipeline {
+            latency: f64::INFINITY,
+            rate: 0.0,
+            depth: START,
+            proved: 0.0,
+            trial: Trial::On { pause: PAUSE_MIN },
+            round: None,
+        }
+    }
+}
+
+impl Pipeline {
+    /// How many requests may be on the way.
+    pub fn depth(&self) -> usize {
+        if self.rate == 0.0 {
+            return START as usize;
+        }
+        let blocks = |bytes: f64| bytes / f64::from(BLOCK_LEN);
+        let path = 2.0 * blocks(self.rate * self.latency) + DEPTH_MIN;
+        let tried = match self.trial {
+            Trial::On { .. } => 2.0 * self.depth,
+            Trial::Paused { .. } => self.depth,
+        };
+        let hoard = blocks(self.rate * (HOARD + self.latency)) + DEPTH_MIN;
+        path.max(tried).min(hoard).clamp(DEPTH_MIN, DEPTH_MAX) as usize
+    }
+
+    /// The rate of the last round, in bytes a second; 0 before the first has ended.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// A block of `bytes` came that was asked for at `asked`.
+    pub fn arrived(&mut self, asked: Instant, now: Instant, bytes: u32) {
+        let latency = now.saturating_duration_since(asked).as_secs_f64();
+        self.latency = self.latency.min(latency.max(1e-6));
+        let round = self.round.get_or_insert(Round { began: asked, bytes: 0 });
+        round.bytes += u64::from(bytes);
+        let time = now.saturating_duration_since(round.began);
+        // The round ends with the first answer to a request that was made in it.
+        if round.began <= asked && ROUND_MIN <= time {
+            let rate = round.bytes as f64 / time.as_secs_f64();
+            self.round = Some(Round { began: now, bytes: 0 });
+            self.judge(rate, now);
+        }
+    }
+
+    /// The peer owes us nothing at the moment: what passes now says nothing about its rate.
+    pub fn idle(&mut self) {
+        self.round = None;
+    }
+
+    /// A round has ended with this rate: was the depth worth it?
+    fn judge(&mut self, rate: f64, now: Instant) {
+        // A path may get longer; a latency that is never met again is forgotten slowly.
+        self.latency *= 1.01;
+        self.rate = rate;
+        match self.trial {
+            Trial::On { .. } if self.proved * WORTH < rate => {
+                self.depth = if self.proved == 0.0 { self.depth } else { 2.0 * self.depth };
+                self.depth = self.depth.min(DEPTH_MAX);
+                self.proved = rate;
+                self.trial = Trial::On { pause: PAUSE_MIN };
+            }
+            Trial::On { pause } => {
+                self.proved = rate;
+                let longer = (2 * pause).min(PAUSE_MAX);
+                self.trial = Trial::Paused { until: now + pause, pause: longer };
+            }
+            Trial::Paused { until, pause } if until <= now => {
+                self.proved = rate;
+                self.trial = Trial::On { pause };
+            }
+            Trial::Paused { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Plays a peer with this rate (bytes/s) and latency for a while, with a queue of its own.
+    /// Returns the depth at the end and the share of the rate that was used in the second half.
+    fn play(rate: f64, latency: Duration, time: Duration) -> (usize, f64) {
+        let mut pipeline = Pipeline::default();
+        let start = Instant::now();
+        let block_time = Duration::from_secs_f64(f64::from(BLOCK_LEN) / rate);
+        let mut asked: VecDeque<(Instant, Instant)> = VecDeque::new();
+        let (mut now, mut free_at, mut late_blocks) = (start, start, 0u32);
+        while now < start + time {
+            while asked.len() < pipeline.depth() {
+                // It is sent when the request is there and the line is free, and takes its time.
+                let done = (now + latency).max(free_at) + block_time;
+                free_at = done;
+                asked.push_back((now, done));
+            }
+            let (at, done) = asked.pop_front().unwrap();
+            now = done;
+            pipeline.arrived(at, now, BLOCK_LEN);
+            late_blocks += u32::from(start + time / 2 < now);
+        }
+        let used = f64::from(late_blocks) * f64::from(BLOCK_LEN) / (time / 2).as_secs_f64() / rate;
+        (pipeline.depth(), used)
+    }
+
+    #[test]
+    fn a_long_fat_path_is_filled() {
+        let (depth, used) = play(50e6, Duration::from_millis(100), Duration::from_secs(8));
+        assert!(305 <= depth && 0.97 <= used, "{depth} deep, {used:.3} of the rate");
+    }
+
+    #[test]
+    fn a_slow_peer_does_not_hoard() {
+        let (depth, used) = play(20e3, Duration::from_millis(50), Duration::from_secs(60));
+        assert!(depth <= 6 && 0.97 <= used, "{depth} deep, {used:.3} of the rate");
+        let (depth, _) = play(1e3, Duration::from_millis(50), Duration::from_secs(600));
+        assert!(depth <= 3, "{depth} deep");
+    }
+
+    #[test]
+    fn a_short_fast_path_needs_few() {
+        let (depth, used) = play(1e9, Duration::from_micros(100), Duration::from_secs(2));
+        assert!(depth <= 64 && 0.97 <= used, "{depth} deep, {used:.3} of the rate");
+    }
+
+    #[test]
+    fn common_paths_are_used() {
+        for (rate, ms) in [(1e6, 30), (12e6, 20), (12e6, 200), (125e6, 10), (300e3, 80)] {
+            let (depth, used) = play(rate, Duration::from_millis(ms), Duration::from_secs(10));
+            assert!(0.95 <= used, "{rate} B/s, {ms} ms: {depth} deep, {used:.3} of the rate");
+        }
+    }
+}

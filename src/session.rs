@@ -1,0 +1,195 @@
+//! A session: one torrent, from what is on disk to every piece verified. The library's front door.
+//!
+//! ```text
+//! Options ──► Session::start ──► updates (what happens), stop() ──► join(): how it ended
+//! ```
+//!
+//! The session's thread checks what is there, starts the hands (listener, trackers, assembler, a
+//! reader and a writer for each peer), and then runs the loop: an event comes in, the swarm decides,
+//! the actions are carried out ([`run`]). It never waits for a hand; when it ends, all of them do.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use piecemeal::{metainfo::Metainfo, session::{Options, Session, Update}};
+//!
+//! let torrent = Metainfo::from_bytes(&std::fs::read("debian.torrent")?)?;
+//! let session = Session::start(Options::new(torrent, "."))?;
+//! for update in session.updates() {
+//!     if let Update::Status(status) = update {
+//!         println!("{} of {} pieces", status.have, status.pieces);
+//!     }
+//! }
+//! println!("{:?}", session.join()?.outcome);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Layer: head.
+
+mod links;
+mod run;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::event::{EVENTS_MAX, Event};
+use crate::metainfo::Metainfo;
+use crate::storage::Layout;
+use crate::swarm::{Decision, Status};
+use crate::trace::Trace;
+use crate::tracker::Report;
+
+/// Updates that may wait for their reader. A status that finds no room is dropped: the next one
+/// says more. The same goes for the rest when nobody reads at all.
+const UPDATES_MAX: usize = 256;
+
+/// What to fetch, where to put it, whom to ask.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub layout: Layout,
+    /// Listen at this address only; at all of them if it is not given.
+    pub listen: Option<IpAddr>,
+    /// Listen at this port; at a free one if it is not given.
+    pub port: Option<u16>,
+    /// Peers to dial whatever the trackers say.
+    pub peers: Vec<SocketAddr>,
+    /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
+    pub trackers: Vec<Vec<String>>,
+    /// Connections at most.
+    pub max_peers: usize,
+    /// Give up after so long without a byte.
+    pub stop_timeout: Option<Duration>,
+    /// Hash everything that is on disk, whatever the resume file says.
+    pub check: bool,
+    pub trace: Trace,
+}
+
+impl Options {
+    /// The usual: into `dir` under the torrent's name, from its own trackers.
+    pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
+        let trackers = torrent.trackers.clone();
+        let layout = Layout::below(Arc::new(torrent), dir);
+        Options { trackers, ..Options::at(layout) }
+    }
+
+    /// The usual, at a place of one's own choice and without trackers.
+    pub fn at(layout: Layout) -> Options {
+        Options {
+            layout,
+            listen: None,
+            port: None,
+            peers: Vec::new(),
+            trackers: Vec::new(),
+            max_peers: 50,
+            stop_timeout: None,
+            check: false,
+            trace: Trace::off(),
+        }
+    }
+}
+
+/// What happens, as it happens.
+#[derive(Debug)]
+pub enum Update {
+    /// What is on disk is being hashed: bytes, of so many.
+    Checking {
+        done: u64,
+        total: u64,
+    },
+    /// What was found on disk.
+    Found(Found),
+    /// The port that peers can dial.
+    Listening {
+        port: u16,
+    },
+    /// About every [`TICK`](crate::swarm::TICK).
+    Status(Status),
+    Tracker(Report),
+    Decided(Decision),
+}
+
+/// What was on disk at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Verified pieces, of so many.
+    pub have: u32,
+    pub pieces: u32,
+    /// Pieces that have bytes on disk, but not the right ones. They will be replaced.
+    pub different: u32,
+    /// A resume file vouched for it, nothing needed hashing.
+    pub resumed: bool,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every piece is verified and in its place.
+    Complete,
+    /// [`Stopper::stop`] was called.
+    Stopped,
+    /// Nothing came within the time that was given.
+    GaveUp,
+}
+
+#[derive(Debug)]
+pub struct Summary {
+    pub outcome: Outcome,
+    /// The state at the end.
+    pub status: Status,
+    /// Since the peers were first asked; zero if nobody had to be.
+    pub time: Duration,
+}
+
+/// A running session.
+pub struct Session {
+    updates: Receiver<Update>,
+    events: Sender<Event>,
+    thread: JoinHandle<Result<Summary>>,
+}
+
+impl Session {
+    pub fn start(options: Options) -> Result<Session> {
+        let (updates, inbox) = bounded(UPDATES_MAX);
+        let (events, session_inbox) = bounded(EVENTS_MAX);
+        let wires = run::Wires { events: events.clone(), inbox: session_inbox, updates };
+        let thread = std::thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(move || run::run(&options, wires))
+            .context("cannot start a thread")?;
+        Ok(Session { updates: inbox, events, thread })
+    }
+
+    /// What happens, until the session has ended.
+    pub fn updates(&self) -> &Receiver<Update> {
+        &self.updates
+    }
+
+    /// A handle to end the session from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.events.clone())
+    }
+
+    /// Waits for the end.
+    pub fn join(self) -> Result<Summary> {
+        // Nobody reads the updates any more, so nobody need make them.
+        drop(self.updates);
+        self.thread.join().map_err(|_| anyhow!("the session's thread panicked"))?
+    }
+}
+
+/// Ends a session in order: what was verified is kept and written down.
+#[derive(Clone)]
+pub struct Stopper(Sender<Event>);
+
+impl Stopper {
+    pub fn stop(&self) {
+        // One that has ended need not be told.
+        let _ = self.0.send(Event::Stop);
+    }
+}

@@ -1,0 +1,136 @@
+//! The connections: a socket, a reader and a writer for each, and the way to their ends.
+//!
+//! Layer: head. Owned by the session's loop. Keeps a third handle of every socket, so that it can
+//! be shut at any time: a thread that waits in `connect`, `read` or `write` then returns at once.
+
+use std::collections::HashMap;
+use std::net::{Shutdown, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{Builder, Scope};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::event::{Event, ORDERS_MAX};
+use crate::geometry::Span;
+use crate::peer::reader::{Outlets, Reader};
+use crate::peer::writer::Writer;
+use crate::peer::{ASKED_MAX, Context, Link};
+use crate::picker::ConnId;
+use crate::swarm::{End, Fact, Order};
+
+/// A reader's and a writer's stack. The main thread's would be 8 MiB of address space for each of
+/// two hundred threads; this is far more than they touch.
+const STACK_LEN: usize = 256 * 1024;
+
+pub struct Links<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    context: Context,
+    outlets: Outlets,
+    open: HashMap<ConnId, Open>,
+}
+
+struct Open {
+    socket: Socket,
+    /// Both ends of the list of what was asked for, until the writer takes its own.
+    asked: Option<Sender<Span>>,
+    /// To the writer, once there is one.
+    orders: Option<Sender<Order>>,
+}
+
+impl<'scope, 'env> Links<'scope, 'env> {
+    pub fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        context: Context,
+        outlets: Outlets,
+    ) -> Links<'scope, 'env> {
+        Links { scope, context, outlets, open: HashMap::new() }
+    }
+
+    /// Starts to dial an address. An error is reported like one of the dial itself.
+    pub fn dial(&mut self, conn: ConnId, addr: SocketAddr) -> Result<(), Fact> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
+        let link = Link { conn, addr, incoming: false };
+        socket.and_then(|socket| self.start(link, socket)).map_err(|err| {
+            let end = End::Lost(format!("dial: {err}"));
+            Fact::Gone { conn, end }
+        })
+    }
+
+    /// Takes a connection that somebody dialled.
+    pub fn accept(&mut self, conn: ConnId, addr: SocketAddr, socket: Socket) -> Result<(), Fact> {
+        let link = Link { conn, addr, incoming: true };
+        self.start(link, socket).map_err(|err| {
+            let end = End::Lost(format!("accept: {err}"));
+            Fact::Gone { conn, end }
+        })
+    }
+
+    fn start(&mut self, link: Link, socket: Socket) -> std::io::Result<()> {
+        let conn = link.conn;
+        let handle = socket.try_clone()?;
+        let (asked_in, asked) = bounded(ASKED_MAX);
+        let outlets = self.outlets.clone();
+        let reader = Reader { context: self.context, link, socket, outlets, asked };
+        let events = self.outlets.events.clone();
+        self.spawn(format!("reader {conn}"), move || {
+            // A mistake of ours in one peer's thread ends that peer, and nothing else.
+            if catch_unwind(AssertUnwindSafe(|| reader.run())).is_err() {
+                let end = End::Lost("our thread for it panicked".to_owned());
+                let _ = events.send(Event::Fact(Fact::Gone { conn, end }));
+            }
+        })?;
+        self.open.insert(conn, Open { socket: handle, asked: Some(asked_in), orders: None });
+        Ok(())
+    }
+
+    /// The handshake is done: from now on there is something to say.
+    pub fn start_writer(&mut self, conn: ConnId) {
+        let Some(open) = self.open.get_mut(&conn) else { return };
+        let (Ok(socket), Some(asked)) = (open.socket.try_clone(), open.asked.take()) else {
+            return self.hang_up(conn);
+        };
+        let (orders_in, orders) = bounded(ORDERS_MAX);
+        open.orders = Some(orders_in);
+        let writer = Writer { context: self.context, conn, socket: socket.into(), orders, asked };
+        let body = move || drop(catch_unwind(AssertUnwindSafe(|| writer.run())));
+        if self.spawn(format!("writer {conn}"), body).is_err() {
+            self.hang_up(conn);
+        }
+    }
+
+    fn spawn(&self, name: String, body: impl FnOnce() + Send + 'scope) -> std::io::Result<()> {
+        let builder = Builder::new().name(name).stack_size(STACK_LEN);
+        builder.spawn_scoped(self.scope, body).map(drop)
+    }
+
+    /// Hands an order to a writer. One that does not take it has a peer that does not read: its
+    /// socket is shut, and the reader will report the end.
+    pub fn tell(&mut self, conn: ConnId, order: Order) {
+        let Some(open) = self.open.get(&conn) else { return };
+        let full =
+            |orders: &Sender<Order>| matches!(orders.try_send(order), Err(TrySendError::Full(_)));
+        if open.orders.as_ref().is_some_and(full) {
+            let _ = open.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Ends a connection, at whatever stage it is.
+    pub fn hang_up(&mut self, conn: ConnId) {
+        if let Some(open) = self.open.remove(&conn) {
+            let _ = open.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Ends all connections.
+    pub fn close(self) {
+        for open in self.open.into_values() {
+            let _ = open.socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// The pool of empty chunks: where the assembler puts them, and where readers take them.
+pub fn chunk_pool() -> (Sender<Vec<u8>>, Receiver<Vec<u8>>) {
+    bounded(crate::event::DELIVERIES_MAX)
+}

@@ -1,0 +1,343 @@
+//! The session's loop: events in, decisions by the swarm, actions out.
+//!
+//! ```text
+//! check what is there ─► open the storage ─► start listener, trackers, assembler
+//!       ┌────────────────────────────────────────────┐
+//!       └► event ─► swarm.handle ─► actions ─► links ┴─► finished, stopped or given up
+//! hang up on everybody ─► assembler flushes ─► resume file ─► trackers hear "stopped"
+//! ```
+//!
+//! Layer: head. The session's thread. Owns the swarm and the connections; all other threads are
+//! joined before it ends, but those of trackers that hang (they hold nothing).
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::links::{Links, chunk_pool};
+use super::{Found, Options, Outcome, Summary, Update};
+use crate::address_book::Source;
+use crate::assembler::Assembler;
+use crate::bitfield::Bitfield;
+use crate::event::{DELIVERIES_MAX, Event};
+use crate::listener::{self, Listening};
+use crate::peer::Context;
+use crate::peer::reader::Outlets;
+use crate::storage::{self, Writing};
+use crate::swarm::{Action, Config, Fact, Swarm, TICK};
+use crate::tracker::{Me, Report, Totals, Trackers};
+use crate::wire::handshake::PeerId;
+use crate::{check, resume};
+
+/// Events that are taken before the swarm's actions are carried out: many blocks then make one
+/// write of requests.
+const BATCH_MAX: usize = 64;
+
+/// The channels that a session is held by.
+pub struct Wires {
+    /// For the hands; the session's own copy.
+    pub events: Sender<Event>,
+    pub inbox: Receiver<Event>,
+    pub updates: Sender<Update>,
+}
+
+/// The session's thread.
+pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
+    let rng = fastrand::Rng::new();
+    let Some(have) = look(options, &wires)? else {
+        return Ok(nothing_to_do(options, Outcome::Stopped, None));
+    };
+    if have.is_full() && !lacks_empty_files(options) {
+        // Not even a resume file is needed any more.
+        resume::remove(&options.layout)?;
+        return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+    }
+    let (writing, _reading) = storage::open(&options.layout, &have)?;
+    if have.is_full() {
+        drop(writing);
+        resume::remove(&options.layout)?;
+        return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+    }
+    let listening =
+        Listening::open(options.listen, options.port).with_context(|| match options.port {
+            Some(port) => format!("cannot listen at port {port}"),
+            None => "cannot listen at any port".to_owned(),
+        })?;
+    let _ = wires.updates.try_send(Update::Listening { port: listening.port });
+    std::thread::scope(|scope| {
+        Run::start(scope, options, wires, rng, have, writing, &listening)?.go()
+    })
+}
+
+/// Finds out what is on disk. `None`: the user stopped it.
+fn look(options: &Options, wires: &Wires) -> Result<Option<Bitfield>> {
+    let mut last = Instant::now();
+    let mut progress = |done, total| {
+        let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
+        if TICK <= last.elapsed() {
+            last = Instant::now();
+            let _ = wires.updates.try_send(Update::Checking { done, total });
+        }
+        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let Some(existing) = check::start(&options.layout, options.check, &mut progress)? else {
+        return Ok(None);
+    };
+    let _ = wires.updates.try_send(Update::Found(Found {
+        have: existing.have.count(),
+        pieces: existing.have.len(),
+        different: existing.differ,
+        resumed: existing.resumed,
+    }));
+    Ok(Some(existing.have))
+}
+
+/// Whether a file of no bytes is not there: no piece will ever ask for it.
+fn lacks_empty_files(options: &Options) -> bool {
+    let files = options.layout.files().iter().enumerate();
+    let mut empty = files.filter(|(_, file)| file.is_stored() && file.length == 0);
+    empty.any(|(number, _)| options.layout.path(number).symlink_metadata().is_err())
+}
+
+/// The end of a session that needed nobody.
+fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
+    let geometry = options.layout.geometry();
+    let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
+    let (rng, now) = (fastrand::Rng::new(), Instant::now());
+    let status = Swarm::new(config(options, PeerId([0; 20])), have, rng, now).status(now);
+    Summary { outcome, status, time: Duration::ZERO }
+}
+
+fn config(options: &Options, peer_id: PeerId) -> Config {
+    Config {
+        geometry: options.layout.geometry(),
+        peer_id,
+        max_peers: options.max_peers,
+        stop_timeout: options.stop_timeout,
+        trackers: options.trackers.iter().map(Vec::len).sum(),
+        trace: options.trace.is_on(),
+    }
+}
+
+/// Everything that lives while peers are connected.
+struct Run<'scope, 'env> {
+    options: &'env Options,
+    wires: Wires,
+    swarm: Swarm,
+    links: Links<'scope, 'env>,
+    trackers: Trackers,
+    totals: Arc<Totals>,
+    assembler: ScopedJoinHandle<'scope, (Writing, Bitfield)>,
+    listening: &'env Listening,
+    started: Instant,
+    outcome: Option<Result<Outcome>>,
+}
+
+impl<'scope, 'env> Run<'scope, 'env> {
+    fn start(
+        scope: &'scope Scope<'scope, 'env>,
+        options: &'env Options,
+        wires: Wires,
+        mut rng: fastrand::Rng,
+        have: Bitfield,
+        writing: Writing,
+        listening: &'env Listening,
+    ) -> Result<Run<'scope, 'env>> {
+        let torrent = options.layout.torrent();
+        let peer_id = PeerId::random(&mut rng);
+        let started = Instant::now();
+        let key = rng.u32(..);
+        let mut swarm = Swarm::new(config(options, peer_id), have.clone(), rng, started);
+        swarm.handle(
+            started,
+            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
+        );
+
+        let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
+        let (empty_in, empty) = chunk_pool();
+        let hashes = torrent.piece_hashes.clone();
+        let assembler = Assembler::new(hashes, writing, have, wires.events.clone());
+        let assembler = Builder::new()
+            .name("assembler".to_owned())
+            .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
+            .context("cannot start a thread")?;
+        for socket in &listening.sockets {
+            let events = wires.events.clone();
+            Builder::new()
+                .name("listener".to_owned())
+                .spawn_scoped(scope, move || listener::run(socket, &events))
+                .context("cannot start a thread")?;
+        }
+        let totals = Arc::new(Totals::default());
+        totals.left.store(swarm.left(), Ordering::Relaxed);
+        let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
+        let events = wires.events.clone();
+        let report = move |report| drop(events.send(Event::Tracker(report)));
+        let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
+        let context = Context {
+            info_hash: torrent.info_hash,
+            peer_id,
+            pieces: options.layout.geometry().pieces(),
+            trace: options.trace,
+        };
+        let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
+        let links = Links::new(scope, context, outlets);
+        let outcome = None;
+        Ok(Run {
+            options,
+            wires,
+            swarm,
+            links,
+            trackers,
+            totals,
+            assembler,
+            listening,
+            started,
+            outcome,
+        })
+    }
+
+    /// The loop.
+    fn go(mut self) -> Result<Summary> {
+        let mut next_tick = self.started;
+        while self.outcome.is_none() {
+            let first = self.wires.inbox.recv_deadline(next_tick).ok();
+            let now = Instant::now();
+            let rest = self.wires.inbox.clone();
+            for event in first.into_iter().chain(rest.try_iter().take(BATCH_MAX)) {
+                self.take(event, now);
+            }
+            if next_tick <= now {
+                next_tick = now + TICK;
+                self.tick(now);
+            }
+            self.act(now);
+        }
+        self.end()
+    }
+
+    fn take(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Fact(fact) => {
+                if let Fact::Connected { conn, .. } = fact {
+                    self.links.start_writer(conn);
+                }
+                self.swarm.handle(now, fact);
+            }
+            Event::Accepted { socket, addr } => {
+                // No place: closing it says so.
+                if let Some(conn) = self.swarm.incoming(addr)
+                    && let Err(gone) = self.links.accept(conn, addr, socket.into())
+                {
+                    self.swarm.handle(now, gone);
+                }
+            }
+            Event::Tracker(report) => self.tracker(report, now),
+            Event::Failed(err) => self.outcome = Some(Err(err)),
+            Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
+        }
+    }
+
+    fn tracker(&mut self, report: Report, now: Instant) {
+        self.options.trace.about("tracker", &report);
+        match &report {
+            Report::Answered { peers, .. } => {
+                let fact = Fact::Addresses { source: Source::Tracker, addrs: peers.clone() };
+                self.swarm.handle(now, fact);
+            }
+            Report::Failed { .. } | Report::Ignored { .. } => {
+                self.swarm.handle(now, Fact::TrackerFailed { error: report.to_string() });
+            }
+            Report::Asking { .. } => {}
+        }
+        let _ = self.wires.updates.try_send(Update::Tracker(report));
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.swarm.tick(now);
+        self.totals.left.store(self.swarm.left(), Ordering::Relaxed);
+        self.totals.downloaded.store(self.swarm.downloaded(), Ordering::Relaxed);
+        // A reader that is behind does not need the numbers of a moment ago.
+        if self.wires.updates.len() < 2 {
+            let _ = self.wires.updates.try_send(Update::Status(self.swarm.status(now)));
+        }
+    }
+
+    /// Carries out what the swarm has decided, until it has decided nothing more.
+    fn act(&mut self, now: Instant) {
+        loop {
+            let actions = self.swarm.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.act_once(action, now);
+            }
+        }
+    }
+
+    fn act_once(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Dial { conn, addr } => {
+                if let Err(gone) = self.links.dial(conn, addr) {
+                    self.swarm.handle(now, gone);
+                }
+            }
+            Action::Tell { conn, order } => self.links.tell(conn, order),
+            Action::HangUp { conn } => self.links.hang_up(conn),
+            Action::MorePeers => self.trackers.more_peers(),
+            Action::Finished => self.outcome = Some(Ok(Outcome::Complete)),
+            Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
+            Action::Decided(decision) => {
+                self.options.trace.about(decision.topic(), &decision);
+                let _ = self.wires.updates.try_send(Update::Decided(decision));
+            }
+        }
+    }
+
+    /// The end, in the reverse order of the beginning.
+    fn end(mut self) -> Result<Summary> {
+        let now = Instant::now();
+        let status = self.swarm.status(now);
+        self.totals.left.store(self.swarm.left(), Ordering::Relaxed);
+        self.totals.downloaded.store(self.swarm.downloaded(), Ordering::Relaxed);
+        let complete = matches!(self.outcome, Some(Ok(Outcome::Complete)));
+        if complete {
+            self.trackers.completed();
+        }
+        let trackers = self.trackers;
+        // The farewell takes as long as a tracker takes to answer; meanwhile we clean up.
+        let farewell = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
+        self.links.close();
+        drop(self.wires.inbox);
+        let addrs = self.listening.sockets.iter().filter_map(|socket| socket.local_addr().ok());
+        Listening::wake(&addrs.collect::<Vec<_>>());
+        let kept = self.assembler.join();
+        let saved = match kept {
+            Ok((writing, have)) => keep(self.options, writing, &have),
+            Err(_) => Err(anyhow::anyhow!("the assembler's thread panicked")),
+        };
+        if let Ok(farewell) = farewell {
+            let _ = farewell.join();
+        }
+        let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
+        saved?;
+        Ok(Summary { outcome, status, time: now.duration_since(self.started) })
+    }
+}
+
+/// Writes down what is verified, or removes the note where nothing is left to do.
+fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
+    if have.is_full() {
+        drop(writing);
+        return resume::remove(&options.layout);
+    }
+    writing.flush()?;
+    drop(writing);
+    resume::save(&options.layout, have)
+}

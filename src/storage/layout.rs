@@ -1,0 +1,145 @@
+//! Where a torrent's bytes lie on disk: folder, root, files.
+//!
+//! ```text
+//! get -d DIR                DIR / NAME / a/b        folder = DIR            prefix = NAME
+//! get --out PATH  (files)   PATH / a/b              folder = PATH           no prefix
+//! get --out PATH  (file)    parent / last of PATH   folder = PATH's parent  prefix = PATH's last part
+//! ```
+//!
+//! The folder is the user's word: links in it are followed. All below it, the torrent's name
+//! included, is a stranger's word: links there are never followed (see [`Folder`](super::Folder)).
+//!
+//! Layer: hands, but pure: nothing here touches the disk.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::geometry::{Geometry, PieceIndex, Span};
+use crate::metainfo::{File, Metainfo};
+
+/// A torrent and the place where its data is or goes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    torrent: Arc<Metainfo>,
+    folder: PathBuf,
+    /// The component between the folder and the files' own paths.
+    prefix: Option<OsString>,
+}
+
+/// A run of bytes inside one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Index into [`Layout::files`].
+    pub file: usize,
+    /// Offset in the file, in bytes.
+    pub at: u64,
+    /// In bytes, never 0.
+    pub length: usize,
+    /// Whether the bytes are on disk. If not (pad files, links), they are zero by definition.
+    pub stored: bool,
+}
+
+impl Layout {
+    /// The torrent's name is appended to `dir`, as `-d` has it.
+    pub fn below(torrent: Arc<Metainfo>, dir: impl Into<PathBuf>) -> Layout {
+        let prefix = Some(OsString::from(&torrent.name));
+        Layout { torrent, folder: whole(dir.into()), prefix }
+    }
+
+    /// `out` is the file itself, or for several files the folder itself, as `--out` has it.
+    pub fn at(torrent: Arc<Metainfo>, out: impl Into<PathBuf>) -> Result<Layout> {
+        let out = out.into();
+        if !torrent.single {
+            return Ok(Layout { torrent, folder: whole(out), prefix: None });
+        }
+        let name =
+            out.file_name().with_context(|| format!("{}: not a file name", out.display()))?;
+        let folder = whole(out.parent().map(Path::to_owned).unwrap_or_default());
+        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder })
+    }
+
+    pub fn torrent(&self) -> &Metainfo {
+        &self.torrent
+    }
+
+    pub fn geometry(&self) -> Geometry {
+        self.torrent.geometry
+    }
+
+    /// All files in the torrent's order, those that are not stored among them.
+    pub fn files(&self) -> &[File] {
+        &self.torrent.files
+    }
+
+    /// The folder below which everything lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the folder holds of this torrent: its one file or its own folder. For messages.
+    pub fn root(&self) -> PathBuf {
+        self.prefix.as_ref().map_or_else(|| self.folder.clone(), |name| self.folder.join(name))
+    }
+
+    /// The resume file's name. It lies in the folder that holds the root, and its length is fixed,
+    /// so it fits whatever the torrent's name is.
+    pub fn resume_name(&self) -> String {
+        format!(".{}.piecemeal", self.torrent.info_hash)
+    }
+
+    /// A file's components below [`Layout::folder`]: at least one.
+    pub fn components(&self, file: usize) -> Vec<&OsStr> {
+        let own = self.torrent.files[file].path.iter().map(OsStr::new);
+        self.prefix.as_deref().into_iter().chain(own).collect()
+    }
+
+    /// A file's path, for messages.
+    pub fn path(&self, file: usize) -> PathBuf {
+        self.components(file).iter().fold(self.folder.clone(), |path, part| path.join(part))
+    }
+
+    /// The files that a span covers, in order; together exactly its bytes. The span must be
+    /// contained in the torrent.
+    pub fn parts(&self, span: Span) -> impl Iterator<Item = Part> + use<'_> {
+        let bytes = self.geometry().bytes(span);
+        let files = self.files();
+        // Ends never decrease, so the first file that ends behind the start holds the start.
+        let first = files.partition_point(|file| file.offset + file.length <= bytes.start);
+        let (from, to) = (bytes.start, bytes.end);
+        files[first..]
+            .iter()
+            .zip(first..)
+            .take_while(move |(file, _)| file.offset < to)
+            .filter(|(file, _)| file.length != 0)
+            .map(move |(file, index)| {
+                let start = from.max(file.offset);
+                Part {
+                    file: index,
+                    at: start - file.offset,
+                    // A span is at most 1 GiB (`PIECE_LEN_MAX`), so this fits everywhere.
+                    length: (to.min(file.offset + file.length) - start) as usize,
+                    stored: file.is_stored(),
+                }
+            })
+    }
+
+    /// The pieces that have a byte of a file; none for an empty file.
+    pub fn pieces_of(&self, file: usize) -> std::ops::Range<PieceIndex> {
+        let file = &self.torrent.files[file];
+        let piece_length = u64::from(self.geometry().piece_length());
+        // Both fit: a torrent has at most `PIECES_MAX` pieces.
+        let first = (file.offset / piece_length) as PieceIndex;
+        match file.length {
+            0 => first..first,
+            length => first..(file.offset + length).div_ceil(piece_length) as PieceIndex,
+        }
+    }
+}
+
+/// The folder that an empty path stands for is the current one.
+fn whole(folder: PathBuf) -> PathBuf {
+    if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
+}

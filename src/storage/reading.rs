@@ -1,0 +1,119 @@
+//! The reading end: verified bytes out, straight from the map to a socket.
+//!
+//! ```text
+//!   Verified + span ──► Slices ──► IoSlice, IoSlice, …  ──► one write_vectored with the header
+//! ```
+//!
+//! Layer: hands. Each thread that uploads has its own, with a few maps of its own.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use memmap2::MmapRaw;
+
+use super::backing::{self, Backing, Recent};
+use super::folder::{Access, Folder};
+use super::layout::Layout;
+use crate::geometry::Span;
+use crate::hash::Verified;
+
+/// How many files one reading end keeps mapped. Small, as there is one end for each peer: a thousand
+/// of them are 16,000 maps, and the kernel allows 65,530.
+const MAPS_MAX: usize = 16;
+
+/// What pad files consist of. Longer runs repeat it.
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
+
+/// The end that reads verified pieces. Clones share nothing that changes.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    layout: Layout,
+    folder: Arc<Folder>,
+    open: Recent,
+}
+
+/// The bytes of a span, held: nothing is copied where there is a map.
+#[derive(Debug)]
+pub struct Slices(Vec<Held>);
+
+#[derive(Debug)]
+enum Held {
+    Map(Arc<MmapRaw>, std::ops::Range<u64>),
+    Bytes(Vec<u8>),
+    Zeros(usize),
+}
+
+impl Reading {
+    pub(super) fn new(layout: Layout, folder: Arc<Folder>) -> Reading {
+        Reading { layout, folder, open: Recent::new(MAPS_MAX) }
+    }
+
+    /// A reading end alone, for data that is all there.
+    pub fn open(layout: Layout) -> Result<Reading> {
+        super::bus_error::install();
+        let folder = Folder::open(layout.folder())
+            .with_context(|| format!("cannot open {}", layout.folder().display()))?;
+        Ok(Reading::new(layout, Arc::new(folder)))
+    }
+
+    /// The bytes of a span of a verified piece. The span must be contained in that piece.
+    pub fn slices(&mut self, piece: &Verified, span: Span) -> Result<Slices> {
+        assert_eq!(piece.piece(), span.piece, "the token is of another piece");
+        let Reading { layout, folder, open } = self;
+        let mut held = Vec::with_capacity(1);
+        for part in layout.parts(span) {
+            if !part.stored {
+                held.push(Held::Zeros(part.length));
+                continue;
+            }
+            let cannot = || format!("cannot read {}", layout.path(part.file).display());
+            let backing = open.get(part.file, || {
+                let components = layout.components(part.file);
+                let file = folder.open_file(&components, Access::Read).with_context(cannot)?;
+                Ok(Backing::for_reading(file, layout.files()[part.file].length))
+            })?;
+            held.push(match backing {
+                Backing::Map(map) => {
+                    Held::Map(Arc::clone(map), part.at..part.at + part.length as u64)
+                }
+                Backing::File(file) => {
+                    let mut bytes = vec![0; part.length];
+                    backing::read_exact_at(file, &mut bytes, part.at).with_context(cannot)?;
+                    Held::Bytes(bytes)
+                }
+            });
+        }
+        Ok(Slices(held))
+    }
+}
+
+impl Slices {
+    /// The bytes in order, for `write_vectored`.
+    pub fn io_slices(&self) -> impl Iterator<Item = IoSlice<'_>> {
+        self.iter().map(IoSlice::new)
+    }
+
+    /// The bytes in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().flat_map(Held::slices)
+    }
+}
+
+impl Held {
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let (bytes, pad) = match self {
+            Held::Map(map, range) => (backing::bytes(map, range), 0),
+            Held::Bytes(bytes) => (&bytes[..], 0),
+            Held::Zeros(length) => (&[][..], *length),
+        };
+        std::iter::once(bytes).filter(|bytes| !bytes.is_empty()).chain(zeros(pad))
+    }
+}
+
+/// So many zero bytes, without making them.
+pub fn zeros<'a>(length: usize) -> impl Iterator<Item = &'a [u8]> {
+    let rest: &'a [u8] = &ZEROS[..length % ZEROS.len()];
+    let whole = std::iter::repeat_n(&ZEROS[..], length / ZEROS.len());
+    whole.chain(std::iter::once(rest).filter(|rest| !rest.is_empty()))
+}

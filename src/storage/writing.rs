@@ -1,0 +1,183 @@
+//! The writing end: blocks in, unverified bytes back for hashing.
+//!
+//! Layer: hands. Runs in the assembler's thread, owns the maps that are written to, the lock on the
+//! resume file, and the knowledge which pieces must not be written any more.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::backing::{Backing, Recent};
+use super::folder::{Access, Folder};
+use super::layout::{Layout, Part};
+use super::room::{self, Room};
+use crate::bitfield::Bitfield;
+use crate::geometry::Span;
+use crate::hash::Verified;
+use crate::units::size;
+
+/// How many files are mapped for writing at a time. Enough for all pieces under way of a torrent of
+/// large files; a torrent of tiny ones opens as many as it has, one after another, in any case.
+const MAPS_MAX: usize = 64;
+
+/// What is made ready to be written in one call, in bytes, if the piece is that long. Longer: the
+/// thread would stand still for longer than its channel is deep. (4 MiB: about 1 ms.)
+pub const WARM_LEN: u32 = 4 << 20;
+
+/// With more files than this touched since the last flush, the whole file system is asked to write
+/// out what it has, at once: to wait for the disk for each of 100,000 files would take minutes.
+const FSYNC_MAX: usize = 64;
+
+/// The end that writes. There is one for a torrent.
+#[derive(Debug)]
+pub struct Writing {
+    layout: Layout,
+    folder: Arc<Folder>,
+    open: Recent,
+    /// Pieces that are verified: writing to one is a mistake of ours.
+    sealed: Bitfield,
+    /// One bit for each window of [`WARM_LEN`] of each piece: whether it was made ready.
+    warm: Vec<u64>,
+    /// Files written to since the last flush, by index.
+    touched: BTreeSet<usize>,
+    /// Holds the lock for as long as this end exists.
+    _claim: Option<File>,
+}
+
+impl Writing {
+    pub(super) fn new(
+        layout: Layout,
+        folder: Arc<Folder>,
+        have: &Bitfield,
+        claim: Option<File>,
+    ) -> Writing {
+        let windows = u64::from(layout.geometry().pieces()) * windows_a_piece(&layout);
+        Writing {
+            open: Recent::new(MAPS_MAX),
+            sealed: have.clone(),
+            warm: vec![0; usize::try_from(windows.div_ceil(64)).unwrap_or(0)],
+            touched: BTreeSet::new(),
+            _claim: claim,
+            layout,
+            folder,
+        }
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Puts bytes where a span says. The span must be contained in the torrent, as long as the
+    /// bytes, and of a piece that is not sealed. What falls into pad files is dropped.
+    pub fn write(&mut self, span: Span, mut bytes: &[u8]) -> Result<()> {
+        assert_eq!(span.length as usize, bytes.len(), "{span}");
+        assert!(!self.sealed.contains(span.piece), "{span}: written to after it was verified");
+        self.make_ready(span)?;
+        let Writing { layout, folder, open, touched, .. } = self;
+        for part in layout.parts(span) {
+            let (now, later) = bytes.split_at(part.length);
+            bytes = later;
+            if part.stored {
+                opened(layout, folder, open, touched, part)?
+                    .write(part.at, now)
+                    .with_context(|| cannot("write to", layout, part.file))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the bytes of a span to `each`, in order, in as few slices as there are files: for
+    /// hashing what came out of order. The span must be contained in the torrent.
+    pub fn read_back(&mut self, span: Span, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let Writing { layout, folder, open, touched, .. } = self;
+        for part in layout.parts(span) {
+            if part.stored {
+                opened(layout, folder, open, touched, part)?
+                    .read(part.at..part.at + part.length as u64, each)
+                    .with_context(|| cannot("read", layout, part.file))?;
+            } else {
+                super::reading::zeros(part.length).for_each(&mut *each);
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on a piece is not written to any more, and may be read by the other ends.
+    pub fn seal(&mut self, piece: Verified) {
+        self.sealed.insert(piece.piece());
+    }
+
+    /// Waits until all that was written is on the disk, and the files' times are final. Needed
+    /// before a resume file vouches for it.
+    pub fn flush(&mut self) -> Result<()> {
+        self.open.clear();
+        let touched = std::mem::take(&mut self.touched);
+        if FSYNC_MAX < touched.len() && self.folder.sync_all_of_it().is_ok() {
+            return Ok(());
+        }
+        for file in touched {
+            // The map is gone, but its pages belong to the file; any descriptor will do.
+            self.folder
+                .open_file(&self.layout.components(file), Access::Read)
+                .and_then(|open| open.sync_all())
+                .with_context(|| cannot("flush", &self.layout, file))?;
+        }
+        Ok(())
+    }
+
+    /// Populates the window that a span begins in, and the one it ends in, on first touch.
+    fn make_ready(&mut self, span: Span) -> Result<()> {
+        let of_piece = windows_a_piece(&self.layout) * u64::from(span.piece);
+        for window in span.begin / WARM_LEN..=(span.begin + span.length - 1) / WARM_LEN {
+            let bit = of_piece + u64::from(window);
+            let (word, mask) = ((bit / 64) as usize, 1u64 << (bit % 64));
+            if self.warm[word] & mask != 0 {
+                continue;
+            }
+            self.warm[word] |= mask;
+            let begin = window * WARM_LEN;
+            let left = self.layout.geometry().piece_len(span.piece) - begin;
+            let whole = Span { piece: span.piece, begin, length: left.min(WARM_LEN) };
+            let Writing { layout, folder, open, touched, .. } = self;
+            for part in layout.parts(whole).filter(|part| part.stored) {
+                opened(layout, folder, open, touched, part)?
+                    .warm(part.at..part.at + part.length as u64)
+                    .with_context(|| cannot("write to", layout, part.file))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn windows_a_piece(layout: &Layout) -> u64 {
+    u64::from(layout.geometry().piece_length().div_ceil(WARM_LEN))
+}
+
+/// The file of a part, open for writing; its room is reserved when it is opened.
+fn opened<'a>(
+    layout: &Layout,
+    folder: &Folder,
+    open: &'a mut Recent,
+    touched: &mut BTreeSet<usize>,
+    part: Part,
+) -> Result<&'a Backing> {
+    open.get(part.file, || {
+        touched.insert(part.file);
+        let length = layout.files()[part.file].length;
+        let file = folder
+            .open_file(&layout.components(part.file), Access::Write)
+            .with_context(|| cannot("open", layout, part.file))?;
+        let room = room::reserve(&file, length).with_context(|| {
+            let path = layout.path(part.file);
+            let kept = "what was verified is kept";
+            format!("cannot reserve {} for {} ({kept})", size(length), path.display())
+        })?;
+        Ok(Backing::for_writing(file, length, room == Room::Reserved))
+    })
+}
+
+fn cannot(what: &str, layout: &Layout, file: usize) -> String {
+    format!("cannot {what} {}", layout.path(file).display())
+}

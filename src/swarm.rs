@@ -1,0 +1,334 @@
+//! The swarm: every decision of a download, in one place.
+//!
+//! ```text
+//! facts (a peer came, said, left; a piece was stored) ──► Swarm ──► actions (dial, tell, hang up)
+//! ```
+//!
+//! It holds no socket, no file and no clock: the time is an argument. So a test can play a swarm of
+//! a thousand peers in virtual time and get the same answer every time, and everything that is ever
+//! decided has its place here: whom to dial ([`dialling`]), what to make of a message ([`talk`]),
+//! what to ask of whom ([`asking`]), whom to drop or ban, when we are done.
+//!
+//! Layer: decisions. Runs on the session's thread, which brings the facts and carries out the
+//! actions. Owns the peers, the picker, the address book.
+
+mod asking;
+mod decision;
+mod dialling;
+mod peer;
+mod status;
+mod talk;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::address_book::{AddressBook, Source};
+use crate::bitfield::Bitfield;
+use crate::geometry::{Geometry, PieceIndex, Span};
+use crate::picker::{ConnId, Picker};
+use crate::rate::Rate;
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::message::Message;
+
+pub use decision::{BanReason, Decision, DropReason};
+use peer::Peer;
+pub use status::{Status, Stuck};
+
+/// How often [`Swarm::tick`] should be called.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// How many left peers are remembered, for the case that their blocks turn out to be bad.
+const DEPARTED_MAX: usize = 256;
+
+/// What a run is told at its beginning.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub geometry: Geometry,
+    pub peer_id: PeerId,
+    /// Connections at most, those being dialled included.
+    pub max_peers: usize,
+    /// Give up after so long without a byte.
+    pub stop_timeout: Option<Duration>,
+    /// How many trackers will be asked.
+    pub trackers: usize,
+    /// Whether every decision is told, and not only those that matter.
+    pub trace: bool,
+}
+
+/// What happened. Facts about connections that the swarm has dropped already are ignored.
+#[derive(Debug)]
+pub enum Fact {
+    /// Somebody told us where peers may be.
+    Addresses {
+        source: Source,
+        addrs: Vec<SocketAddr>,
+    },
+    TrackerFailed {
+        error: String,
+    },
+    /// The handshake is done, and the info hash was ours.
+    Connected {
+        conn: ConnId,
+        hello: Hello,
+    },
+    /// In the order in which they came.
+    Said {
+        conn: ConnId,
+        messages: Vec<Message>,
+    },
+    /// The dial failed, or the connection ended.
+    Gone {
+        conn: ConnId,
+        end: End,
+    },
+    /// The piece matched its hash and is in its file.
+    Stored {
+        piece: PieceIndex,
+    },
+    /// The piece did not match; these sent its blocks.
+    Corrupt {
+        piece: PieceIndex,
+        senders: Vec<ConnId>,
+    },
+    /// A block that this peer sent differs from the one that matched later.
+    Guilty {
+        conn: ConnId,
+        piece: PieceIndex,
+    },
+}
+
+/// What a peer told of itself in the handshake.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    pub addr: SocketAddr,
+    /// It dialled us.
+    pub incoming: bool,
+    pub peer_id: PeerId,
+    pub reserved: Reserved,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The dial failed, the peer hung up, or the connection broke.
+    Lost(String),
+    /// The peer broke this rule.
+    Violation(String),
+}
+
+/// What to do. Carried out in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    Dial {
+        conn: ConnId,
+        addr: SocketAddr,
+    },
+    Tell {
+        conn: ConnId,
+        order: Order,
+    },
+    HangUp {
+        conn: ConnId,
+    },
+    /// The trackers should be asked for more peers.
+    MorePeers,
+    /// Every piece is verified.
+    Finished,
+    /// Nothing came for as long as the user was willing to wait.
+    GiveUp,
+    /// Nothing to do: this was decided, and may be told.
+    Decided(Decision),
+}
+
+/// What to send to one peer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Order {
+    Say(Message),
+    /// Requests for these blocks, whose answers are then expected.
+    Ask(Vec<Span>),
+}
+
+pub struct Swarm {
+    config: Config,
+    picker: Picker,
+    book: AddressBook,
+    /// In order, so that a run in virtual time repeats.
+    peers: BTreeMap<ConnId, Peer>,
+    dials: BTreeMap<ConnId, SocketAddr>,
+    last_conn: u32,
+    actions: Vec<Action>,
+    /// Peers that left: their address, and whether they had dialled us.
+    departed: VecDeque<(ConnId, SocketAddr, bool)>,
+    totals: Totals,
+    /// The last block, or the start.
+    last_block: Instant,
+    last_call_for_peers: Instant,
+    last_eviction: Instant,
+    tracker_answers: usize,
+    tracker_failures: usize,
+    tracker_error: Option<String>,
+    finished: bool,
+}
+
+/// What went over the wires in this run.
+struct Totals {
+    down: Rate,
+    downloaded: u64,
+    wasted: u64,
+    corrupt: u32,
+}
+
+impl Swarm {
+    /// A swarm for a torrent of which these pieces are here already.
+    pub fn new(config: Config, have: Bitfield, rng: fastrand::Rng, now: Instant) -> Swarm {
+        let mut swarm = Swarm {
+            picker: Picker::new(config.geometry, have, rng),
+            config,
+            book: AddressBook::default(),
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            last_conn: 0,
+            actions: Vec::new(),
+            departed: VecDeque::new(),
+            totals: Totals { down: Rate::new(now), downloaded: 0, wasted: 0, corrupt: 0 },
+            last_block: now,
+            last_call_for_peers: now,
+            last_eviction: now,
+            tracker_answers: 0,
+            tracker_failures: 0,
+            tracker_error: None,
+            finished: false,
+        };
+        swarm.check_finished();
+        swarm
+    }
+
+    /// Takes one fact.
+    pub fn handle(&mut self, now: Instant, fact: Fact) {
+        match fact {
+            Fact::Addresses { source, addrs } => {
+                self.tracker_answers += usize::from(source == Source::Tracker);
+                for addr in addrs {
+                    self.book.add(addr, source, now);
+                }
+                self.dial(now);
+            }
+            Fact::TrackerFailed { error } => {
+                self.tracker_failures += 1;
+                self.tracker_error = Some(error);
+            }
+            Fact::Connected { conn, hello } => self.connected(conn, hello, now),
+            Fact::Said { conn, messages } => self.said(conn, messages, now),
+            Fact::Gone { conn, end } => self.gone(conn, end, now),
+            Fact::Stored { piece } => self.stored(piece, now),
+            Fact::Corrupt { piece, senders } => self.corrupt(piece, senders, now),
+            Fact::Guilty { conn, piece } => {
+                self.ban(conn, BanReason::SentCorruptBlock(piece), now);
+            }
+        }
+    }
+
+    /// Does what is due because time has passed. To be called every [`TICK`].
+    pub fn tick(&mut self, now: Instant) {
+        self.lose_patience(now);
+        self.evict(now);
+        self.dial(now);
+        self.ask_everybody(now);
+        let waited = now.saturating_duration_since(self.last_block);
+        if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {
+            self.actions.push(Action::GiveUp);
+        }
+    }
+
+    /// What is to be done since the last time somebody asked.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The verified pieces.
+    pub fn have(&self) -> &Bitfield {
+        self.picker.have()
+    }
+
+    /// Bytes that are not verified yet.
+    pub fn left(&self) -> u64 {
+        let geometry = self.picker.geometry();
+        let missing = geometry.pieces() - self.have().count();
+        // Only the last piece may be shorter than the others.
+        let short = match geometry.pieces().checked_sub(1) {
+            Some(last) if !self.have().contains(last) => {
+                geometry.piece_length() - geometry.piece_len(last)
+            }
+            _ => 0,
+        };
+        u64::from(missing) * u64::from(geometry.piece_length()) - u64::from(short)
+    }
+
+    /// Bytes of blocks received in this run.
+    pub fn downloaded(&self) -> u64 {
+        self.totals.downloaded
+    }
+
+    fn check_finished(&mut self) {
+        if self.have().is_full() && !self.finished {
+            self.finished = true;
+            self.actions.push(Action::Finished);
+        }
+    }
+
+    /// Notes a decision, if anybody wants to know. The reason is made only then.
+    fn decide(&mut self, decision: impl FnOnce() -> Decision) {
+        if self.config.trace {
+            self.actions.push(Action::Decided(decision()));
+        }
+    }
+
+    /// As [`decide`](Self::decide), for what is told in any case.
+    fn announce(&mut self, decision: Decision) {
+        if self.config.trace || decision.matters() {
+            self.actions.push(Action::Decided(decision));
+        }
+    }
+
+    fn tell(&mut self, conn: ConnId, message: Message) {
+        self.actions.push(Action::Tell { conn, order: Order::Say(message) });
+    }
+
+    /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
+    fn stored(&mut self, piece: PieceIndex, now: Instant) {
+        for (conn, span) in self.picker.stored(piece) {
+            self.cancel(conn, span);
+        }
+        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
+        for conn in conns {
+            let peer = self.peers.get_mut(&conn).expect("listed");
+            if peer.has.contains(piece) {
+                peer.wanted -= 1;
+                self.update_interest(conn);
+            } else {
+                self.tell(conn, Message::Have(piece));
+            }
+        }
+        self.check_finished();
+        // Who was cancelled has room again.
+        if !self.finished {
+            self.ask_everybody(now);
+        }
+    }
+
+    /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.
+    fn corrupt(&mut self, piece: PieceIndex, mut senders: Vec<ConnId>, now: Instant) {
+        self.totals.corrupt += 1;
+        senders.sort_unstable();
+        senders.dedup();
+        self.announce(Decision::Corrupt { piece, senders: senders.len() });
+        self.picker.corrupt(piece);
+        if let [alone] = senders[..] {
+            self.ban(alone, BanReason::SentCorruptPiece(piece), now);
+        }
+        self.ask_everybody(now);
+    }
+}

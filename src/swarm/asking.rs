@@ -1,0 +1,98 @@
+//! What to ask of whom, and when to stop waiting for it.
+//!
+//! Layer: decisions. A part of the swarm.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Decision, DropReason, Order, Peer, Swarm};
+use crate::geometry::Span;
+use crate::picker::{Candidate, ConnId};
+use crate::wire::message::Message;
+
+/// A peer that owes us blocks and has sent none for so long is dropped.
+const STALLED: Duration = Duration::from_secs(60);
+
+impl Swarm {
+    /// Fills the queue of every peer that has room in it.
+    pub(super) fn ask_everybody(&mut self, now: Instant) {
+        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
+        conns.into_iter().for_each(|conn| self.ask(conn, now));
+    }
+
+    /// Fills one peer's queue of requests.
+    pub(super) fn ask(&mut self, conn: ConnId, now: Instant) {
+        let connected = self.peers.len() as u32;
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let room = peer.room(now);
+        if room == 0 || !peer.can_be_asked() || self.finished {
+            return;
+        }
+        let candidate = Candidate {
+            conn,
+            has: &peer.has,
+            only: peer.choking.then_some(peer.allowed_fast.as_slice()),
+        };
+        let mut picked = Vec::with_capacity(room);
+        self.picker.pick(&candidate, room, connected, now, &mut picked);
+        if picked.is_empty() {
+            return;
+        }
+        if peer.asked.is_empty() {
+            peer.waiting_since = now;
+        }
+        peer.asked.extend(picked.iter().map(|(span, _)| (*span, now)));
+        let spans: Vec<Span> = picked.iter().map(|(span, _)| *span).collect();
+        self.actions.push(Action::Tell { conn, order: Order::Ask(spans) });
+        for (span, reason) in picked {
+            self.decide(|| Decision::Request { conn, span, reason });
+        }
+    }
+
+    /// A peer need not send a block any more.
+    pub(super) fn cancel(&mut self, conn: ConnId, span: Span) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        if peer.answered(span).is_some() {
+            self.tell(conn, Message::Cancel(span));
+            self.decide(|| Decision::Cancel { conn, span });
+        }
+    }
+
+    /// What a peer owes may be asked of others; the bytes count all the same if they come.
+    pub(super) fn release_all(&mut self, conn: ConnId) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        peer.pipeline.idle();
+        for (span, _) in std::mem::take(&mut peer.asked) {
+            self.picker.released(conn, span);
+        }
+    }
+
+    /// Blocks that are due for too long are asked of others; who never sends any is dropped.
+    pub(super) fn lose_patience(&mut self, now: Instant) {
+        let late = |(&conn, peer): (&ConnId, &Peer)| {
+            let waited = peer.owing(now)?;
+            (peer.patience() <= waited).then_some((conn, waited))
+        };
+        let late: Vec<(ConnId, Duration)> = self.peers.iter().filter_map(late).collect();
+        for (conn, waited) in late {
+            let peer = self.peers.get_mut(&conn).expect("listed");
+            let first = *peer.snubbed.get_or_insert(now);
+            let (blocks, fast) = (peer.asked.len(), peer.fast);
+            // One that is there but slow gets its next chance from the probe; one that was given
+            // several of these in vain is in the way.
+            let owes = now.saturating_duration_since(first);
+            if STALLED <= owes {
+                self.drop_peer(conn, DropReason::Stalled { waited: owes }, now);
+                continue;
+            }
+            peer.snubbed = Some(first);
+            let spans: Vec<Span> = peer.asked.iter().map(|(span, _)| *span).collect();
+            self.release_all(conn);
+            if fast {
+                // It would answer each request in the end; a cancel saves it the trouble.
+                spans.into_iter().for_each(|span| self.tell(conn, Message::Cancel(span)));
+            }
+            self.decide(|| Decision::Snub { conn, waited, blocks });
+        }
+        self.ask_everybody(now);
+    }
+}

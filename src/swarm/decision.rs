@@ -1,0 +1,201 @@
+//! What the swarm decided, with the reason as data: for `--trace`, for the log, for tests.
+//!
+//! Layer: decisions.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::address_book::Source;
+use crate::geometry::{PieceIndex, Span};
+use crate::picker::{ConnId, Reason};
+use crate::printable::printable;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Dial {
+        conn: ConnId,
+        addr: SocketAddr,
+        source: Source,
+    },
+    /// A peer is here: who it is, and what it has.
+    Welcome {
+        conn: ConnId,
+        addr: SocketAddr,
+        client: String,
+        incoming: bool,
+    },
+    Interest {
+        conn: ConnId,
+        pieces: u32,
+    },
+    NoInterest {
+        conn: ConnId,
+    },
+    Request {
+        conn: ConnId,
+        span: Span,
+        reason: Reason,
+    },
+    /// The block came from somebody else.
+    Cancel {
+        conn: ConnId,
+        span: Span,
+    },
+    /// The peer owes us blocks for too long: others are asked for them.
+    Snub {
+        conn: ConnId,
+        waited: Duration,
+        blocks: usize,
+    },
+    Drop {
+        conn: ConnId,
+        addr: SocketAddr,
+        reason: DropReason,
+    },
+    Ban {
+        addr: SocketAddr,
+        reason: BanReason,
+    },
+    /// The piece did not match its hash; so many peers contributed.
+    Corrupt {
+        piece: PieceIndex,
+        senders: usize,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DropReason {
+    /// It is this very client.
+    Ourselves,
+    /// We are connected to it already.
+    Duplicate {
+        of: ConnId,
+    },
+    /// It broke the protocol.
+    Violation(String),
+    /// It sends messages that mean nothing.
+    Flood,
+    /// It chokes, refuses or sends nothing, and another address waits for the place.
+    Useless {
+        after: Duration,
+    },
+    /// It owes us blocks and sends none.
+    Stalled {
+        waited: Duration,
+    },
+    /// It refused so many requests in a row.
+    Refuses {
+        requests: u32,
+    },
+    Banned,
+    /// It hung up, or the connection broke.
+    Gone(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BanReason {
+    /// It alone sent a piece that does not match its hash.
+    SentCorruptPiece(PieceIndex),
+    /// Its block of this piece differs from the one that matched.
+    SentCorruptBlock(PieceIndex),
+    Ourselves,
+}
+
+impl Decision {
+    /// Whether it goes into the log without being asked for: something went wrong and was mended.
+    pub fn matters(&self) -> bool {
+        match self {
+            Decision::Corrupt { .. } => true,
+            Decision::Ban { reason, .. } => *reason != BanReason::Ourselves,
+            Decision::Drop { reason, .. } => {
+                matches!(reason, DropReason::Violation(_) | DropReason::Flood)
+            }
+            _ => false,
+        }
+    }
+
+    /// Which part of the program decided, for the filter of `--trace`.
+    pub fn topic(&self) -> &'static str {
+        match self {
+            Decision::Request { .. } | Decision::Cancel { .. } | Decision::Snub { .. } => "picker",
+            Decision::Corrupt { .. } => "assembler",
+            _ => "swarm",
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Decision::Dial { conn, addr, source } => {
+                write!(f, "dial {addr} as {conn}: known from {source}")
+            }
+            Decision::Welcome { conn, addr, client, incoming } => {
+                let how = if *incoming { "dialled us" } else { "answered" };
+                write!(f, "{addr} ({client}) {how}, it is {conn}")
+            }
+            Decision::Interest { conn, pieces } => {
+                write!(f, "interested in {conn}: it has {pieces} pieces that we lack")
+            }
+            Decision::NoInterest { conn } => {
+                write!(f, "not interested in {conn}: it has nothing that we lack")
+            }
+            Decision::Request { conn, span, reason } => {
+                write!(f, "request {span} of {conn}: {reason}")
+            }
+            Decision::Cancel { conn, span } => {
+                write!(f, "cancel {span} of {conn}: it came from somebody else")
+            }
+            Decision::Snub { conn, waited, blocks } => write!(
+                f,
+                "{conn} has sent nothing for {:.1} s: {blocks} blocks are asked of others",
+                waited.as_secs_f64()
+            ),
+            Decision::Drop { conn, addr, reason } => write!(f, "drop {addr} ({conn}): {reason}"),
+            Decision::Ban { addr, reason } => write!(f, "ban {addr}: {reason}"),
+            Decision::Corrupt { piece, senders: 1 } => {
+                write!(f, "piece {piece} does not match its hash; one peer sent it all")
+            }
+            Decision::Corrupt { piece, senders } => write!(
+                f,
+                "piece {piece} does not match its hash; {senders} peers contributed, so it is \
+                 fetched from one alone and compared"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            DropReason::Ourselves => f.write_str("it has our own peer id"),
+            DropReason::Duplicate { of } => write!(f, "it is {of}, connected already"),
+            DropReason::Violation(rule) => write!(f, "it broke the protocol: {}", printable(rule)),
+            DropReason::Flood => f.write_str("too many messages that mean nothing"),
+            DropReason::Useless { after } => {
+                write!(f, "of no use for {} s, and another address waits", after.as_secs())
+            }
+            DropReason::Stalled { waited } => {
+                write!(f, "owes us blocks for {} s", waited.as_secs())
+            }
+            DropReason::Refuses { requests } => write!(f, "refused {requests} requests in a row"),
+            DropReason::Banned => f.write_str("banned"),
+            DropReason::Gone(why) => f.write_str(&printable(why)),
+        }
+    }
+}
+
+impl fmt::Display for BanReason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            BanReason::SentCorruptPiece(piece) => {
+                write!(f, "it alone sent piece {piece}, which does not match its hash")
+            }
+            BanReason::SentCorruptBlock(piece) => {
+                write!(f, "its block of piece {piece} differs from the one that matches the hash")
+            }
+            BanReason::Ourselves => f.write_str("it is ourselves"),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Who is connected: whom to dial, whom to welcome, whom to drop, whom never to see again.
+//!
+//! Layer: decisions. A part of the swarm.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::{
+    Action, BanReason, DEPARTED_MAX, Decision, DropReason, End, Hello, Peer, Stuck, Swarm,
+};
+use crate::address_book::HALF_OPEN_MAX;
+use crate::picker::ConnId;
+use crate::wire::message::Message;
+
+/// Trackers are asked for more peers when there are fewer connections than this.
+const PEERS_ENOUGH: usize = 8;
+
+/// How often trackers are asked for more; they may hold it back longer (`min interval`).
+const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
+
+/// A peer that gave nothing keeps its place so long when another address waits for it: less when
+/// nobody gives anything, so that fifty silent peers cannot keep the one honest peer out.
+const USELESS_WHILE_STARVING: Duration = Duration::from_secs(3);
+const USELESS: Duration = Duration::from_secs(45);
+
+/// We starve when no block came for so long.
+const STARVING: Duration = Duration::from_secs(2);
+
+/// How often, and how many at once, places are made for others.
+const EVICTION_EVERY: Duration = Duration::from_secs(1);
+const EVICTIONS: usize = 10;
+
+impl Swarm {
+    /// Dials as many addresses as there are places for.
+    pub(super) fn dial(&mut self, now: Instant) {
+        while !self.finished && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
+            let Some((addr, source)) = self.book.next(now) else { break };
+            let conn = self.next_conn();
+            self.dials.insert(conn, addr);
+            self.decide(|| Decision::Dial { conn, addr, source });
+            self.actions.push(Action::Dial { conn, addr });
+        }
+        let few = self.peers.len() + self.dials.len() < PEERS_ENOUGH;
+        if few && self.last_call_for_peers + CALL_FOR_PEERS <= now && !self.finished {
+            self.last_call_for_peers = now;
+            self.actions.push(Action::MorePeers);
+        }
+    }
+
+    fn free_places(&self) -> usize {
+        self.config.max_peers.saturating_sub(self.peers.len() + self.dials.len())
+    }
+
+    fn next_conn(&mut self) -> ConnId {
+        self.last_conn = self.last_conn.wrapping_add(1);
+        ConnId(self.last_conn)
+    }
+
+    /// Somebody dialled us. Its number, if there is a place for it.
+    pub fn incoming(&mut self, addr: SocketAddr) -> Option<ConnId> {
+        if self.finished || self.free_places() == 0 || !self.book.welcomes(addr.ip()) {
+            return None;
+        }
+        let conn = self.next_conn();
+        // Until the handshake is done it takes a place like one that we dial.
+        self.dials.insert(conn, addr);
+        Some(conn)
+    }
+
+    /// The handshake with a peer is done.
+    pub(super) fn connected(&mut self, conn: ConnId, hello: Hello, now: Instant) {
+        if self.dials.remove(&conn).is_none() {
+            return;
+        }
+        let addr = hello.addr;
+        if hello.peer_id == self.config.peer_id {
+            self.announce(Decision::Ban { addr, reason: BanReason::Ourselves });
+            self.book.ban(addr);
+            return self.refuse(conn, &hello, DropReason::Ourselves, now);
+        }
+        if let Some(other) = self.duplicate_of(&hello) {
+            // Both ends must close the same one of two connections that were dialled crosswise.
+            let crosswise = self.peers[&other].incoming != hello.incoming;
+            let keep_new = crosswise && hello.incoming == (self.config.peer_id < hello.peer_id);
+            if !keep_new {
+                return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);
+            }
+            self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
+        }
+        let pieces = self.picker.geometry().pieces();
+        let mut peer = Peer::new(addr, hello.incoming, hello.peer_id, pieces, now);
+        peer.fast = hello.reserved.fast();
+        let client = hello.peer_id.client();
+        self.announce(Decision::Welcome { conn, addr, client, incoming: hello.incoming });
+        self.say_what_we_have(conn, peer.fast);
+        self.peers.insert(conn, peer);
+    }
+
+    /// The first message: what we have. Nothing says it shorter when that is nothing; with the Fast
+    /// extension it must be said (BEP 6).
+    fn say_what_we_have(&mut self, conn: ConnId, fast: bool) {
+        let have = self.have();
+        let message = match (fast, have.is_empty(), have.is_full()) {
+            (true, true, _) => Message::HaveNone,
+            (true, _, true) => Message::HaveAll,
+            (false, true, _) => return,
+            _ => Message::Bitfield(have.as_bytes().to_vec()),
+        };
+        self.tell(conn, message);
+    }
+
+    /// A connection to the same client. An id alone proves nothing, since anybody can copy it: it
+    /// must come from the same host, or the other one must have shown its worth.
+    fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
+        let same = |peer: &&Peer| {
+            peer.id == hello.peer_id && (peer.addr.ip() == hello.addr.ip() || peer.received != 0)
+        };
+        self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
+    }
+
+    /// Ends a connection that has not become a peer.
+    fn refuse(&mut self, conn: ConnId, hello: &Hello, reason: DropReason, now: Instant) {
+        let addr = hello.addr;
+        if !hello.incoming {
+            self.book.failed(addr, &reason.to_string(), false, now);
+        }
+        self.announce(Decision::Drop { conn, addr, reason });
+        self.actions.push(Action::HangUp { conn });
+    }
+
+    /// A dial failed, or a connection has ended.
+    pub(super) fn gone(&mut self, conn: ConnId, end: End, now: Instant) {
+        let reason = match end {
+            End::Lost(why) => DropReason::Gone(why),
+            End::Violation(rule) => DropReason::Violation(rule),
+        };
+        if let Some(addr) = self.dials.remove(&conn) {
+            let why = reason.to_string();
+            self.book.failed(addr, &why, false, now);
+            self.announce(Decision::Drop { conn, addr, reason });
+            self.actions.push(Action::HangUp { conn });
+            self.dial(now);
+        } else {
+            self.drop_peer(conn, reason, now);
+        }
+    }
+
+    /// Ends a connection: what it owes is asked of others at once.
+    pub(super) fn drop_peer(&mut self, conn: ConnId, reason: DropReason, now: Instant) {
+        let Some(peer) = self.peers.remove(&conn) else { return };
+        for (span, _) in &peer.asked {
+            self.picker.released(conn, *span);
+        }
+        self.picker.peer_left(&peer.has);
+        if !peer.incoming {
+            self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
+        }
+        if DEPARTED_MAX <= self.departed.len() {
+            self.departed.pop_front();
+        }
+        self.departed.push_back((conn, peer.addr, peer.incoming));
+        self.announce(Decision::Drop { conn, addr: peer.addr, reason });
+        self.actions.push(Action::HangUp { conn });
+        self.ask_everybody(now);
+        self.dial(now);
+    }
+
+    /// Never again: it lied, and that is proved.
+    pub(super) fn ban(&mut self, conn: ConnId, reason: BanReason, now: Instant) {
+        let known = self.peers.get(&conn).map(|peer| (peer.addr, peer.incoming));
+        let left = || self.departed.iter().find(|left| left.0 == conn).map(|left| (left.1, left.2));
+        let Some((addr, incoming)) = known.or_else(left) else { return };
+        self.announce(Decision::Ban { addr, reason });
+        if incoming {
+            self.book.ban_incoming(addr.ip());
+        } else {
+            self.book.ban(addr);
+        }
+        self.drop_peer(conn, DropReason::Banned, now);
+    }
+
+    /// Makes places for addresses that were never tried, at the cost of peers that give nothing.
+    pub(super) fn evict(&mut self, now: Instant) {
+        let waits = self.free_places() == 0 && self.book.has_untried(now);
+        if !waits || now < self.last_eviction + EVICTION_EVERY || self.finished {
+            return;
+        }
+        self.last_eviction = now;
+        let starving = self.last_block + STARVING <= now;
+        let limit = if starving { USELESS_WHILE_STARVING } else { USELESS };
+        let age = |peer: &Peer| now.saturating_duration_since(peer.useless_since());
+        let mut useless: Vec<(Duration, ConnId)> = self
+            .peers
+            .iter()
+            .map(|(&conn, peer)| (age(peer), conn))
+            .filter(|&(age, _)| limit <= age)
+            .collect();
+        useless.sort_unstable();
+        for (after, conn) in useless.into_iter().rev().take(EVICTIONS) {
+            self.drop_peer(conn, DropReason::Useless { after }, now);
+        }
+    }
+
+    /// Why there is nobody to ask, if that is so.
+    pub(super) fn why_nobody(&self) -> Stuck {
+        let (failed, example) = self.book.failures();
+        let known = self.book.known();
+        if self.dials.len() > failed || (!self.dials.is_empty() && known == 0) {
+            return Stuck::Dialling { dials: self.dials.len() };
+        }
+        if known != 0 {
+            return Stuck::NoneReachable { known, error: example.map(str::to_owned) };
+        }
+        match (self.config.trackers, self.tracker_answers) {
+            (0, _) => Stuck::NobodyToAsk,
+            (_, 0) => Stuck::NoTrackerAnswered {
+                failed: self.tracker_failures,
+                error: self.tracker_error.clone(),
+            },
+            _ => Stuck::NoPeersKnown,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the swarm knows of one connected peer.
+//!
+//! Layer: decisions. Owned by the swarm.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::bitfield::Bitfield;
+use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
+use crate::pipeline::Pipeline;
+use crate::wire::handshake::PeerId;
+
+/// How long a peer may owe us a block, at least and at most. In between: four times what its
+/// queue should take.
+const PATIENCE_MIN: Duration = Duration::from_secs(3);
+const PATIENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Before the first block: a transmission daemon may take some seconds to wake its disk.
+const PATIENCE_FIRST: Duration = Duration::from_secs(10);
+
+/// A peer that let us wait is asked for one block after so long, to see whether it is back.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
+
+pub(super) struct Peer {
+    pub addr: SocketAddr,
+    pub incoming: bool,
+    pub id: PeerId,
+    /// Both of us speak the Fast extension (BEP 6).
+    pub fast: bool,
+    pub has: Bitfield,
+    /// How many pieces it has that we lack. We are interested while there are any.
+    pub wanted: u32,
+    /// We told it that we are interested.
+    pub interested: bool,
+    /// It chokes us: it answers no request but for `allowed_fast`.
+    pub choking: bool,
+    pub allowed_fast: Vec<PieceIndex>,
+    /// The requests it has not answered, in the order in which they were made.
+    pub asked: VecDeque<(Span, Instant)>,
+    pub pipeline: Pipeline,
+    pub since: Instant,
+    /// The last block, or when the first request was made after a time without any.
+    pub waiting_since: Instant,
+    pub last_block: Option<Instant>,
+    /// It let us wait too long; since then it is asked for one block at a time.
+    pub snubbed: Option<Instant>,
+    /// Bytes of blocks received.
+    pub received: u64,
+    /// Requests refused since the last block (BEP 6).
+    pub refused: u32,
+    /// Messages that meant nothing, since the last block.
+    pub idle_talk: u32,
+    /// It told us what it has, by whatever message.
+    pub told_pieces: bool,
+}
+
+impl Peer {
+    pub fn new(addr: SocketAddr, incoming: bool, id: PeerId, pieces: u32, now: Instant) -> Peer {
+        Peer {
+            addr,
+            incoming,
+            id,
+            fast: false,
+            has: Bitfield::new(pieces),
+            wanted: 0,
+            interested: false,
+            choking: true,
+            allowed_fast: Vec::new(),
+            asked: VecDeque::new(),
+            pipeline: Pipeline::default(),
+            since: now,
+            waiting_since: now,
+            last_block: None,
+            snubbed: None,
+            received: 0,
+            refused: 0,
+            idle_talk: 0,
+            told_pieces: false,
+        }
+    }
+
+    /// How many more requests it may get now; 0 unless it is worth sending some.
+    pub fn room(&self, now: Instant) -> usize {
+        let depth = match self.snubbed {
+            None => self.pipeline.depth(),
+            Some(since) => usize::from(since + PROBE_AFTER <= now),
+        };
+        let room = depth.saturating_sub(self.asked.len());
+        // A few requests at once cost one write instead of many.
+        if room < depth / 4 { 0 } else { room }
+    }
+
+    /// How long it may let us wait for a block.
+    pub fn patience(&self) -> Duration {
+        if self.received == 0 {
+            return PATIENCE_FIRST;
+        }
+        let queue = self.asked.len() as f64 * f64::from(BLOCK_LEN);
+        let due = 4.0 * queue / self.pipeline.rate().max(1.0);
+        Duration::try_from_secs_f64(due).unwrap_or(PATIENCE_MAX).clamp(PATIENCE_MIN, PATIENCE_MAX)
+    }
+
+    /// How long it owes us a block, if it does.
+    pub fn owing(&self, now: Instant) -> Option<Duration> {
+        (!self.asked.is_empty()).then(|| now.saturating_duration_since(self.waiting_since))
+    }
+
+    /// Takes a request off the list; when it was made.
+    pub fn answered(&mut self, span: Span) -> Option<Instant> {
+        // Answers come in order, so the first one is nearly always it.
+        let at = self.asked.iter().position(|(asked, _)| *asked == span)?;
+        self.asked.remove(at).map(|(_, when)| when)
+    }
+
+    /// Whether it could be asked for anything at all.
+    pub fn can_be_asked(&self) -> bool {
+        self.interested && (!self.choking || !self.allowed_fast.is_empty())
+    }
+
+    /// Since when it has been of no use to us: no block, not even a promise of one.
+    pub fn useless_since(&self) -> Instant {
+        self.last_block.unwrap_or(self.since)
+    }
+}

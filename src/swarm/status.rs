@@ -1,0 +1,163 @@
+//! The state of a download in numbers, and, when nothing moves, why.
+//!
+//! Layer: decisions.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::geometry::PieceIndex;
+use crate::printable::clipped;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// Verified pieces, of so many.
+    pub have: u32,
+    pub pieces: u32,
+    /// Bytes that are here, of so many; those of pieces that are not verified yet included.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    /// Bytes a second over the last seconds.
+    pub download_rate: f64,
+    pub upload_rate: f64,
+    /// Peers: connected, of those not choking us, being dialled; addresses known.
+    pub connected: usize,
+    pub unchoking: usize,
+    pub dialling: usize,
+    pub known: usize,
+    /// `None` while there is no rate to tell it from.
+    pub eta: Option<Duration>,
+    /// Bytes of blocks received in this run, and of these: blocks that we had already.
+    pub downloaded: u64,
+    pub wasted: u64,
+    pub uploaded: u64,
+    /// Pieces that did not match their hash.
+    pub corrupt: u32,
+    /// Why no data comes, once none has for a while.
+    pub stuck: Option<Stuck>,
+}
+
+/// Why nothing moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stuck {
+    /// No tracker and no peer was given: there is nobody to ask.
+    NobodyToAsk,
+    /// Trackers were asked and none has answered yet; what the last failure was.
+    NoTrackerAnswered { failed: usize, error: Option<String> },
+    /// The trackers know nobody else.
+    NoPeersKnown,
+    /// Dials are on the way.
+    Dialling { dials: usize },
+    /// Nobody could be reached; what one of the dials ended with.
+    NoneReachable { known: usize, error: Option<String> },
+    /// Every connected peer that has what we lack chokes us.
+    AllChoke { peers: usize },
+    /// No connected peer has this piece.
+    NobodyHas { piece: PieceIndex, peers: usize },
+    /// Peers were asked for blocks and send none.
+    Waiting { peers: usize, blocks: usize },
+    /// The connected peers have not said what they have.
+    SayNothing { peers: usize },
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let because = |f: &mut fmt::Formatter, error: &Option<String>| match error {
+            Some(error) => write!(f, " ({})", clipped(error, 100)),
+            None => Ok(()),
+        };
+        match self {
+            Stuck::NobodyToAsk => f.write_str("no tracker and no peer to ask; try --peer IP:PORT"),
+            Stuck::NoTrackerAnswered { failed: 0, .. } => {
+                f.write_str("no tracker has answered yet")
+            }
+            Stuck::NoTrackerAnswered { error, .. } => {
+                f.write_str("no tracker answered")?;
+                because(f, error)
+            }
+            Stuck::NoPeersKnown => f.write_str("the tracker knows no other peer"),
+            Stuck::Dialling { dials } => write!(f, "dialling {}", peers(*dials)),
+            Stuck::NoneReachable { known, error } => {
+                write!(f, "{} known but none reachable", peers(*known))?;
+                because(f, error)
+            }
+            Stuck::AllChoke { peers: 1 } => {
+                f.write_str("the only peer chokes us; waiting for a turn")
+            }
+            Stuck::AllChoke { peers: n } => {
+                write!(f, "all {} choke us; waiting for a turn", peers(*n))
+            }
+            Stuck::NobodyHas { piece, peers: 1 } => write!(f, "the only peer lacks piece {piece}"),
+            Stuck::NobodyHas { piece, peers: n } => {
+                write!(f, "none of {} has piece {piece}", peers(*n))
+            }
+            Stuck::Waiting { peers: n, blocks } => {
+                write!(f, "waiting for {blocks} blocks from {}", peers(*n))
+            }
+            Stuck::SayNothing { peers: n } => write!(f, "{} connected but silent", peers(*n)),
+        }
+    }
+}
+
+fn peers(n: usize) -> String {
+    if n == 1 { "1 peer".to_owned() } else { format!("{n} peers") }
+}
+
+/// Nothing is said of why nothing moves before it has not moved for so long.
+const QUIET: Duration = Duration::from_secs(2);
+
+impl super::Swarm {
+    /// The state in numbers.
+    pub fn status(&mut self, now: Instant) -> Status {
+        let geometry = *self.picker.geometry();
+        let verified = geometry.total_length() - self.left();
+        let done_bytes = verified + self.picker.partial_bytes();
+        let download_rate = self.totals.down.per_second(now);
+        let missing = (geometry.total_length() - done_bytes) as f64;
+        let eta = Duration::try_from_secs_f64(missing / download_rate).ok();
+        let quiet = QUIET <= now.saturating_duration_since(self.last_block);
+        Status {
+            have: self.have().count(),
+            pieces: geometry.pieces(),
+            done_bytes,
+            total_bytes: geometry.total_length(),
+            download_rate,
+            upload_rate: 0.0,
+            connected: self.peers.len(),
+            unchoking: self.peers.values().filter(|peer| !peer.choking).count(),
+            dialling: self.dials.len(),
+            known: self.book.known(),
+            eta: eta.filter(|_| 0.0 < download_rate),
+            downloaded: self.totals.downloaded,
+            wasted: self.totals.wasted,
+            uploaded: 0,
+            corrupt: self.totals.corrupt,
+            stuck: (quiet && !self.finished).then(|| self.why_stuck()),
+        }
+    }
+
+    /// Why nothing moves: the first reason, on the way from nobody to a block, that holds.
+    fn why_stuck(&self) -> Stuck {
+        let peers = self.peers.len();
+        if peers == 0 {
+            return self.why_nobody();
+        }
+        let asked: Vec<usize> = self.peers.values().map(|peer| peer.asked.len()).collect();
+        let blocks = asked.iter().sum();
+        if blocks != 0 {
+            return Stuck::Waiting { peers: asked.iter().filter(|&&n| n != 0).count(), blocks };
+        }
+        if self.peers.values().all(|peer| !peer.told_pieces) {
+            return Stuck::SayNothing { peers };
+        }
+        if let Some(piece) = self.picker.unavailable()
+            && self.peers.values().all(|peer| !peer.interested)
+        {
+            return Stuck::NobodyHas { piece, peers };
+        }
+        let choking = self.peers.values().filter(|peer| peer.interested && peer.choking).count();
+        if choking != 0 {
+            return Stuck::AllChoke { peers: choking };
+        }
+        Stuck::Waiting { peers, blocks }
+    }
+}

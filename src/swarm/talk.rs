@@ -1,0 +1,207 @@
+//! What to make of what a peer says (BEP 3, BEP 6).
+//!
+//! A message is taken in any order and at any time: no bitfield need come first, or at all. What
+//! breaks a rule of the protocol ends the connection; what only means nothing is counted, and too
+//! much of it ends the connection too ([`IDLE_TALK_MAX`]).
+//!
+//! Layer: decisions. A part of the swarm.
+
+use std::time::Instant;
+
+use super::{Decision, DropReason, Swarm};
+use crate::bitfield::Bitfield;
+use crate::geometry::{PieceIndex, Span};
+use crate::picker::{Arrival, ConnId};
+use crate::wire::message::Message;
+
+/// Messages without meaning that a peer may send between two blocks: `have` of what it has told,
+/// `choke` while it chokes, requests that we cannot answer.
+const IDLE_TALK_MAX: u32 = 1_000;
+
+/// What a bitfield counts that comes again: each costs a pass over all pieces.
+const IDLE_BITFIELD: u32 = 100;
+
+/// How many pieces a peer may offer to a choked one (BEP 6 speaks of ten).
+const ALLOWED_FAST_MAX: usize = 64;
+
+/// Refused requests in a row before a peer is given up.
+const REFUSED_MAX: u32 = 500;
+
+/// A rule was broken; the text names it.
+type Broken = String;
+
+impl Swarm {
+    pub(super) fn said(&mut self, conn: ConnId, messages: Vec<Message>, now: Instant) {
+        for message in messages {
+            if !self.peers.contains_key(&conn) {
+                return;
+            }
+            if let Err(rule) = self.take_message(conn, message, now) {
+                return self.drop_peer(conn, DropReason::Violation(rule), now);
+            }
+        }
+        let Some(peer) = self.peers.get(&conn) else { return };
+        if IDLE_TALK_MAX < peer.idle_talk {
+            return self.drop_peer(conn, DropReason::Flood, now);
+        }
+        if REFUSED_MAX < peer.refused {
+            let requests = peer.refused;
+            return self.drop_peer(conn, DropReason::Refuses { requests }, now);
+        }
+        // One that refuses is asked again with the next tick, not at once and for ever.
+        if peer.refused == 0 {
+            self.ask(conn, now);
+        }
+    }
+
+    fn take_message(&mut self, conn: ConnId, message: Message, now: Instant) -> Result<(), Broken> {
+        let pieces = self.picker.geometry().pieces();
+        let peer = self.peers.get_mut(&conn).expect("checked by the caller");
+        if message.needs_fast() && !peer.fast {
+            return Err(format!("{message} without the Fast extension (BEP 6)"));
+        }
+        match message {
+            Message::Block(span) => self.block(conn, span, now),
+            Message::Choke => self.choked(conn),
+            Message::Unchoke => {
+                peer.idle_talk += u32::from(!peer.choking);
+                peer.choking = false;
+            }
+            Message::Have(piece) if pieces <= piece => {
+                return Err(format!("have {piece} of a torrent of {pieces} pieces (BEP 3)"));
+            }
+            Message::Have(piece) => self.has(conn, piece),
+            Message::Bitfield(bits) => match Bitfield::from_wire(&bits, pieces) {
+                Some(has) => self.has_these(conn, has),
+                None => {
+                    return Err(format!("bitfield with spare bits set, {pieces} pieces (BEP 3)"));
+                }
+            },
+            Message::HaveAll => self.has_these(conn, Bitfield::full(pieces)),
+            Message::HaveNone => self.has_these(conn, Bitfield::new(pieces)),
+            Message::Reject(span) => self.rejected(conn, span),
+            Message::AllowedFast(piece) if pieces <= piece => {
+                return Err(format!("allowed fast {piece} of {pieces} pieces (BEP 6)"));
+            }
+            Message::AllowedFast(piece) => {
+                let known = peer.allowed_fast.contains(&piece);
+                if known || ALLOWED_FAST_MAX <= peer.allowed_fast.len() {
+                    peer.idle_talk += 1;
+                } else {
+                    peer.allowed_fast.push(piece);
+                }
+            }
+            Message::Request(span) => {
+                // We unchoke nobody, so this is out of turn; BEP 6 wants an answer all the same.
+                peer.idle_talk += 1;
+                if peer.fast {
+                    self.tell(conn, Message::Reject(span));
+                }
+            }
+            Message::Interested | Message::NotInterested | Message::Cancel(_) => {
+                peer.idle_talk += 1;
+            }
+            // Hints that we do not need, and what we do not know.
+            Message::Suggest(_) | Message::Port(_) => peer.idle_talk += 1,
+            Message::Extended(..) | Message::Unknown(_) | Message::KeepAlive => {
+                peer.idle_talk += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// It told of one more piece.
+    fn has(&mut self, conn: ConnId, piece: PieceIndex) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        peer.told_pieces = true;
+        if !peer.has.insert(piece) {
+            peer.idle_talk += 1;
+            return;
+        }
+        self.picker.peer_has(&peer.has, piece);
+        peer.wanted += u32::from(!self.picker.have().contains(piece));
+        self.update_interest(conn);
+    }
+
+    /// It told all that it has.
+    fn has_these(&mut self, conn: ConnId, has: Bitfield) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        if peer.told_pieces {
+            peer.idle_talk += IDLE_BITFIELD;
+        }
+        peer.told_pieces = true;
+        self.picker.peer_left(&peer.has);
+        self.picker.peer_came(&has);
+        let ours = self.picker.have();
+        peer.wanted = has.iter().filter(|&piece| !ours.contains(piece)).count() as u32;
+        peer.has = has;
+        self.update_interest(conn);
+    }
+
+    /// Tells a peer whether we want anything of it, when that has changed.
+    pub(super) fn update_interest(&mut self, conn: ConnId) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        let wanted = peer.wanted;
+        if peer.interested == (wanted != 0) {
+            return;
+        }
+        peer.interested = wanted != 0;
+        if wanted != 0 {
+            self.tell(conn, Message::Interested);
+            self.decide(|| Decision::Interest { conn, pieces: wanted });
+        } else {
+            self.tell(conn, Message::NotInterested);
+            self.decide(|| Decision::NoInterest { conn });
+        }
+    }
+
+    /// It will send nothing more of what it was asked for. With the Fast extension it says so of
+    /// each request; without it, `choke` says so of all.
+    fn choked(&mut self, conn: ConnId) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        // To choke and unchoke without a block between is to play with us.
+        peer.idle_talk += 1;
+        peer.choking = true;
+        if !peer.fast {
+            self.release_all(conn);
+        }
+    }
+
+    /// It refuses a request.
+    fn rejected(&mut self, conn: ConnId, span: Span) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        if peer.answered(span).is_none() {
+            peer.idle_talk += 1;
+            return;
+        }
+        // While it chokes us this is only the list of what it will not send now.
+        peer.refused += u32::from(!peer.choking);
+        if peer.choking {
+            peer.allowed_fast.retain(|&piece| piece != span.piece);
+        }
+        self.picker.released(conn, span);
+    }
+
+    /// A block that it was asked for is here (its bytes are on their way to the assembler).
+    fn block(&mut self, conn: ConnId, span: Span, now: Instant) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        if let Some(asked) = peer.answered(span) {
+            peer.pipeline.arrived(asked, now, span.length);
+        }
+        if peer.asked.is_empty() {
+            peer.pipeline.idle();
+        }
+        peer.received += u64::from(span.length);
+        (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
+        (peer.refused, peer.idle_talk) = (0, 0);
+        self.last_block = now;
+        self.totals.downloaded += u64::from(span.length);
+        self.totals.down.add(u64::from(span.length), now);
+        match self.picker.arrived(conn, span) {
+            Arrival::Fresh { also_asked } => {
+                also_asked.into_iter().for_each(|other| self.cancel(other, span));
+            }
+            Arrival::Duplicate => self.totals.wasted += u64::from(span.length),
+        }
+    }
+}

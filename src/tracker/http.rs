@@ -1,0 +1,325 @@
+//! One announce or scrape over HTTP (BEP 3, 23, 48).
+//!
+//! ```text
+//! GET /announce?info_hash=%12…&peer_id=-PM…&port=6881&uploaded=0&downloaded=0&left=9&compact=1…
+//! ◄── 200, a bencoded dictionary; see `answer`
+//! ```
+//!
+//! Redirects are followed here and not by the HTTP library, since each has to pass the rules of
+//! `url`. Some trackers say no with a status of 400 or 403 and the reason in a proper answer: so the
+//! body is looked at before the status.
+//!
+//! Layer: hands. Runs on a call thread; owns nothing for longer than a call. The body is read up to a
+//! limit and not beyond, whatever the headers announce.
+
+use std::fmt::Write;
+use std::io::{self, ErrorKind, Read};
+use std::time::Instant;
+
+use ureq::http::{StatusCode, Uri};
+
+use super::url::{self, percent_encode};
+use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
+use crate::hash::Sha1;
+use crate::printable::clipped;
+
+/// How we introduce ourselves; some trackers let only known clients in, and then know whom to add.
+const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
+
+/// The most bytes of an answer: 170,000 compact peers, a hundred times what anybody needs.
+pub const BODY_MAX: usize = 1 << 20;
+
+/// The most bytes of an answer's headers; proxies and cookies take a few KiB.
+const HEADERS_MAX: usize = 64 * 1024;
+
+/// One moves a tracker to https, one to another name; more than this is a loop.
+const REDIRECTS_MAX: u32 = 5;
+
+/// How much of an error from below is shown.
+const WHY_MAX: usize = 200;
+
+/// A client whose requests can be interrupted from outside. It takes the environment's proxies.
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .user_agent(USER_AGENT)
+        .http_status_as_error(false)
+        // We follow them ourselves.
+        .max_redirects(0)
+        .max_response_header_size(HEADERS_MAX)
+        // A call is over with its answer: a kept connection may be closing when it is used again.
+        .max_idle_connections(0)
+        .build()
+        .new_agent()
+}
+
+pub fn announce(url: &Uri, announce: &Announce, limits: &Limits, leash: &Leash) -> Result<Answer> {
+    let url = with_query(url, &announce_query(announce))?;
+    let (status, body) = get(url, limits, leash)?;
+    judge(status, answer::announce(&body))
+}
+
+/// BEP 48: where the last part of the path begins with `announce`, `scrape` takes its place.
+pub fn scrape(url: &Uri, info_hash: Sha1, limits: &Limits, leash: &Leash) -> Result<Scrape> {
+    let query = format!("info_hash={}", percent_encode(&info_hash.0));
+    let url = with_query(&scrape_url(url)?, &query)?;
+    let (status, body) = get(url, limits, leash)?;
+    judge(status, answer::scrape(&body, info_hash))
+}
+
+fn announce_query(announce: &Announce) -> String {
+    let mut query = format!(
+        "info_hash={}&peer_id={}&port={}&uploaded={}&downloaded={}&left={}&compact=1&numwant={}&key={:08X}",
+        percent_encode(&announce.info_hash.0),
+        percent_encode(&announce.peer_id),
+        announce.port,
+        announce.uploaded,
+        announce.downloaded,
+        announce.left,
+        announce.numwant,
+        announce.key,
+    );
+    if announce.event != Event::None {
+        let _ = write!(query, "&event={}", announce.event);
+    }
+    if let Some(id) = &announce.tracker_id {
+        let _ = write!(query, "&trackerid={}", percent_encode(id));
+    }
+    query
+}
+
+/// Adds to the query that an announce URL may already have (a passkey, often).
+fn with_query(url: &Uri, query: &str) -> Result<Uri> {
+    let url = url.to_string();
+    let joint = match url.split_once('?') {
+        None => "?",
+        Some((_, present)) if present.is_empty() || present.ends_with('&') => "",
+        Some(_) => "&",
+    };
+    format!("{url}{joint}{query}").parse().map_err(|e| failed(format!("its URL: {e}")))
+}
+
+fn scrape_url(url: &Uri) -> Result<Uri> {
+    let (scheme, host) = (url.scheme_str().unwrap_or("http"), url.authority());
+    let page_at = url.path().rfind('/').map_or(0, |slash| slash + 1);
+    let (folder, page) = url.path().split_at(page_at);
+    let Some(rest) = page.strip_prefix("announce") else {
+        return Err(failed("it cannot be scraped: its path does not end in /announce".to_owned()));
+    };
+    let query = url.query().map_or(String::new(), |query| format!("?{query}"));
+    format!("{scheme}://{}{folder}scrape{rest}{query}", host.map_or("", |host| host.as_str()))
+        .parse()
+        .map_err(|e| failed(format!("its URL: {e}")))
+}
+
+/// The status and body of the page where the redirects end.
+fn get(mut url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<u8>)> {
+    let deadline = Instant::now() + limits.whole;
+    for _ in 0..=REDIRECTS_MAX {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(failed(format!("no whole answer within {:?}", limits.whole)));
+        }
+        let explain = |e: ureq::Error| explain(e, limits, leash);
+        let mut request = leash
+            .agent
+            .get(&url)
+            .config()
+            .timeout_global(Some(left))
+            .timeout_connect(Some(limits.connect))
+            .timeout_resolve(Some(limits.connect));
+        if url.host().is_some_and(url::is_loopback) {
+            // No proxy can reach our own machine.
+            request = request.proxy(None);
+        }
+        let mut response = request.build().call().map_err(explain)?;
+        let status = response.status();
+        let location = response.headers().get("location").map(|to| to.as_bytes().to_vec());
+        if let (true, Some(location)) = (status.is_redirection(), location) {
+            url = redirected(&url, &String::from_utf8_lossy(&location))?;
+            continue;
+        }
+        let mut body = Vec::new();
+        // One byte more than the limit tells that there is more.
+        let mut reader = response.body_mut().as_reader().take(BODY_MAX as u64 + 1);
+        reader.read_to_end(&mut body).map_err(|e| explain(e.into()))?;
+        if BODY_MAX < body.len() {
+            return Err(failed(format!("an answer of over {BODY_MAX} bytes, the limit")));
+        }
+        return Ok((status, body));
+    }
+    Err(failed(format!("more than {REDIRECTS_MAX} redirects, the limit")))
+}
+
+/// Where a redirect leads, if it may.
+fn redirected(from: &Uri, location: &str) -> Result<Uri> {
+    let forbidden = |why: &str| failed(format!("redirected to {}: {why}", clipped(location, 80)));
+    let scheme = from.scheme_str().unwrap_or("http");
+    let host = from.authority().map_or("", |host| host.as_str());
+    let location = url::escape_stray(location.trim());
+    let location_scheme = location.split_once("://").map(|(scheme, _)| scheme);
+    let absolute = if location_scheme.is_some_and(|s| !s.contains(['/', '?'])) {
+        location.clone()
+    } else if let Some(rest) = location.strip_prefix("//") {
+        format!("{scheme}://{rest}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{host}{location}")
+    } else {
+        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{scheme}://{host}{folder}/{location}")
+    };
+    let absolute = absolute.split('#').next().unwrap_or_default();
+    let to: Uri = absolute.parse().map_err(|_| forbidden("it is no web address"))?;
+    url::check_http(&to).map_err(|e| forbidden(&e.to_string()))?;
+    if scheme == "https" && to.scheme_str() != Some("https") {
+        return Err(forbidden("not from https to http"));
+    }
+    if from.host() != to.host() && url::is_inside(&to) && !url::is_inside(from) {
+        return Err(forbidden("not from outside to the inside of this network"));
+    }
+    Ok(to)
+}
+
+/// With a bad status only a refusal counts: its reason tells more than the status does.
+fn judge<T>(status: StatusCode, answer: Result<T>) -> Result<T> {
+    match answer {
+        Err(Error::Refused { .. }) => answer,
+        answer if status.is_success() => answer,
+        _ => Err(failed(format!("HTTP status {}", status.as_u16()))),
+    }
+}
+
+fn explain(error: ureq::Error, limits: &Limits, leash: &Leash) -> Error {
+    if leash.is_cut() {
+        return Error::Abandoned;
+    }
+    failed(match error {
+        ureq::Error::Timeout(ureq::Timeout::Connect) => {
+            format!("no connection within {:?}", limits.connect)
+        }
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            format!("no address for its name within {:?}", limits.connect)
+        }
+        ureq::Error::Timeout(_) => format!("no whole answer within {:?}", limits.whole),
+        ureq::Error::HostNotFound => "no address for its name".to_owned(),
+        ureq::Error::LargeResponseHeader(..) => {
+            format!("headers of over {HEADERS_MAX} bytes, the limit")
+        }
+        ureq::Error::Io(e) => io_text(&e),
+        e => clipped(&e.to_string(), WHY_MAX),
+    })
+}
+
+/// What a system's error is called here: as every message, in lower case, without its number.
+pub fn io_text(e: &io::Error) -> String {
+    match e.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        ErrorKind::UnexpectedEof => "the connection ended in the middle of the answer".to_owned(),
+        ErrorKind::NetworkUnreachable => "the network is unreachable".to_owned(),
+        ErrorKind::HostUnreachable => "the host is unreachable".to_owned(),
+        _ => {
+            let text = e.to_string();
+            // The standard library has no kind for this one.
+            let lookup = text.strip_prefix("failed to lookup address information: ");
+            let text = lookup.map_or(text.clone(), |why| format!("no address for its name: {why}"));
+            clipped(&text, WHY_MAX)
+        }
+    }
+}
+
+fn failed(why: String) -> Error {
+    Error::Failed(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_query_of_an_announce() {
+        let mut announce = Announce {
+            info_hash: Sha1(*b"\x00\x01 &=%+/aZ09-._~\xff\xfe\x7f\x80"),
+            peer_id: *b"-PM0100-abcdefghijkl",
+            port: 6881,
+            uploaded: 1,
+            downloaded: u64::MAX,
+            left: 3,
+            event: Event::None,
+            numwant: 50,
+            key: 0xab,
+            tracker_id: None,
+        };
+        let expected = "info_hash=%00%01%20%26%3D%25%2B%2FaZ09-._~%FF%FE%7F%80\
+            &peer_id=-PM0100-abcdefghijkl&port=6881&uploaded=1&downloaded=18446744073709551615\
+            &left=3&compact=1&numwant=50&key=000000AB";
+        assert_eq!(announce_query(&announce), expected);
+        announce.event = Event::Started;
+        announce.tracker_id = Some(b"a&b".to_vec());
+        assert_eq!(announce_query(&announce), format!("{expected}&event=started&trackerid=a%26b"));
+    }
+
+    #[test]
+    fn a_query_joins_the_one_that_is_there() {
+        let check = |url: &str, expected: &str| {
+            assert_eq!(with_query(&uri(url), "q=1").unwrap().to_string(), expected);
+        };
+        check("http://t/announce", "http://t/announce?q=1");
+        check("http://t/announce?", "http://t/announce?q=1");
+        check("http://t/announce?k=2", "http://t/announce?k=2&q=1");
+        check("http://t/announce?k=2&", "http://t/announce?k=2&q=1");
+        check("http://t", "http://t/?q=1");
+        check("http://u:p@t?k", "http://u:p@t/?k&q=1");
+    }
+
+    #[test]
+    fn where_a_scrape_goes() {
+        let check = |url: &str, expected: Option<&str>| {
+            let scrape = scrape_url(&uri(url)).ok().map(|url| url.to_string());
+            assert_eq!(scrape.as_deref(), expected);
+        };
+        // The examples of BEP 48.
+        check("http://t/announce", Some("http://t/scrape"));
+        check("http://t/x/announce", Some("http://t/x/scrape"));
+        check("http://t/announce.php", Some("http://t/scrape.php"));
+        check("http://t/announce?x2%0644", Some("http://t/scrape?x2%0644"));
+        check("http://t/a", None);
+        check("http://t/x%064announce", None);
+        check("http://t/announce?x=2/4", Some("http://t/scrape?x=2/4"));
+    }
+
+    #[test]
+    fn where_redirects_may_lead() {
+        let check = |from: &str, location: &str, expected: std::result::Result<&str, &str>| match (
+            redirected(&uri(from), location),
+            expected,
+        ) {
+            (Ok(to), Ok(expected)) => assert_eq!(to.to_string(), expected),
+            (Err(e), Err(expected)) => {
+                assert!(e.to_string().contains(expected), "{location}: {e}");
+            }
+            (got, _) => panic!("{from} to {location}: {got:?}"),
+        };
+        let outside = "http://192.0.2.1/x/announce?k=1";
+        check(outside, "http://192.0.2.2/a", Ok("http://192.0.2.2/a"));
+        check(outside, "/a?b#c", Ok("http://192.0.2.1/a?b"));
+        check(outside, "a?u=http://z", Ok("http://192.0.2.1/x/a?u=http://z"));
+        check(outside, "//192.0.2.3/a", Ok("http://192.0.2.3/a"));
+        check(outside, "file:///etc/passwd", Err("no web address"));
+        check(outside, "udp://192.0.2.2:80/announce", Err("only http and https"));
+        check(outside, "http://127.0.0.1/announce", Err("to the inside"));
+        check(outside, "http://10.0.0.1/announce", Err("to the inside"));
+        check(outside, "http://[::1]/admin", Err("must have a path"));
+        check(
+            "http://127.0.0.1/announce",
+            "http://127.0.0.2/announce",
+            Ok("http://127.0.0.2/announce"),
+        );
+        check("https://192.0.2.1/announce", "http://192.0.2.1/announce", Err("https to http"));
+        check(outside, "http://[", Err("no web address"));
+        check(outside, "\x1b[2J", Ok("http://192.0.2.1/x/%1B[2J"));
+    }
+}

@@ -1,0 +1,92 @@
+"""A libtorrent peer for the interop tests, and the maker of the hybrid torrent.
+
+    seed.py serve DIR IP:PORT PEERS TORRENT...    seeds what is in DIR, fetches what is not
+    seed.py hybrid PATH PIECE_LENGTH OUT          makes a v1 + v2 torrent, with padding, of a folder
+    seed.py version                               which libtorrent there is
+
+PEERS is ip:port,ip:port (or an empty word): addresses that `serve` dials. It runs until killed.
+"""
+
+import os
+import sys
+
+import libtorrent as lt
+
+
+def session(listen: str) -> lt.session:
+    """A session that talks to trackers and to the peers it is told, to nobody else."""
+    ip = listen.rsplit(":", 1)[0]
+    return lt.session(
+        {
+            "listen_interfaces": listen,
+            "outgoing_interfaces": ip,
+            "enable_dht": False,
+            "enable_lsd": False,
+            "enable_upnp": False,
+            "enable_natpmp": False,
+            "enable_outgoing_utp": False,
+            "enable_incoming_utp": False,
+            # Every peer of these tests has an address in 127.0.0.0/8, most of them the same one.
+            "allow_multiple_connections_per_ip": True,
+            # One torrent after the other comes and goes; a peer must not wait for its turn.
+            "active_limit": -1,
+            "active_seeds": -1,
+            "active_downloads": -1,
+            "unchoke_slots_limit": -1,
+            # Transmission hangs up on the second of two callers from one address while it still
+            # shakes hands with the first; the default is to call again after a minute.
+            "min_reconnect_time": 1,
+            # A tracker on a loopback address is what these tests are about.
+            "ssrf_mitigation": False,
+            "alert_mask": lt.alert.category_t.error_notification
+            | lt.alert.category_t.status_notification,
+        }
+    )
+
+
+def serve(folder: str, listen: str, peers: str, torrents: list[str]) -> None:
+    ses = session(listen)
+    for path in torrents:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(path)
+        params.save_path = folder
+        params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+        # Only what the test names may bring peers.
+        params.flags |= lt.torrent_flags.disable_pex
+        handle = ses.add_torrent(params)
+        for peer in filter(None, peers.split(",")):
+            ip, port = peer.rsplit(":", 1)
+            handle.connect_peer((ip, int(port)))
+    while True:
+        ses.wait_for_alert(1000)
+        for alert in ses.pop_alerts():
+            print(alert.what(), alert.message(), flush=True)
+
+
+def hybrid(path: str, piece_length: int, out: str) -> None:
+    files = lt.file_storage()
+    lt.add_files(files, path)
+    torrent = lt.create_torrent(files, piece_length)
+    lt.set_piece_hashes(torrent, os.path.dirname(path))
+    entry = torrent.generate()
+    # The test writes its own trackers; the date would change the file from run to run.
+    for key in (b"creation date", b"created by"):
+        entry.pop(key, None)
+    with open(out, "wb") as file:
+        file.write(lt.bencode(entry))
+
+
+def main(words: list[str]) -> None:
+    match words:
+        case ["serve", folder, listen, peers, *torrents]:
+            serve(folder, listen, peers, torrents)
+        case ["hybrid", path, piece_length, out]:
+            hybrid(path, int(piece_length), out)
+        case ["version"]:
+            print(lt.__version__)
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,86 @@
+//! A tracker of its own for every swarm: opentracker, on one port for HTTP and UDP.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use piecemeal::hash::Sha1;
+
+use crate::process::{Process, free_port, poll, program};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub struct Tracker {
+    process: Process,
+    addr: SocketAddr,
+}
+
+impl Tracker {
+    /// Starts a tracker that answers for `torrents` only: Debian's build serves nobody else.
+    pub fn start(dir: &Path, torrents: &[Sha1]) -> Tracker {
+        let dir = dir.join("tracker");
+        fs::create_dir_all(&dir).expect("making a folder");
+        let list: String = torrents.iter().map(|hash| format!("{hash}\n")).collect();
+        fs::write(dir.join("allowed"), list).expect("writing the list of torrents");
+        let port = free_port().to_string();
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().expect("a port")));
+        let program = program("opentracker").expect("looked for before");
+        let mut command = if is_root() { as_nobody(&program) } else { Command::new(&program) };
+        command.args(["-i", "127.0.0.1", "-p", &port, "-P", &port, "-w", "allowed"]);
+        command.current_dir(&dir);
+        let process = Process::start("opentracker", &command, dir.join("log"));
+        let mut tracker = Tracker { process, addr };
+        if poll(TIMEOUT, || TcpStream::connect(addr).ok()).is_none() {
+            panic!("opentracker does not listen\n{}", tracker.process.log_tail());
+        }
+        assert!(tracker.process.ended().is_none(), "{}", tracker.process.log_tail());
+        tracker
+    }
+
+    pub fn http(&self) -> String {
+        format!("http://{}/announce", self.addr)
+    }
+
+    pub fn udp(&self) -> String {
+        format!("udp://{}/announce", self.addr)
+    }
+
+    /// Waits until somebody has announced that he has all of a torrent.
+    pub fn wait_for_seeder(&self, torrent: Sha1) -> Result<(), String> {
+        let mut answer = String::new();
+        let seen = poll(TIMEOUT, || {
+            answer = self.scrape(torrent)?;
+            (!answer.contains("8:completei0e")).then_some(())
+        });
+        seen.ok_or_else(|| format!("no seeder announced itself: the tracker says {answer:?}"))
+    }
+
+    /// The tracker's counts for a torrent (BEP 48), as they come.
+    fn scrape(&self, torrent: Sha1) -> Option<String> {
+        let mut stream = TcpStream::connect(self.addr).ok()?;
+        stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+        let escaped: String = torrent.0.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let request = format!("GET /scrape?info_hash={escaped} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        answer.contains("8:complete").then_some(answer)
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n")
+}
+
+/// opentracker refuses to run as root. It could change its user itself, but then the kernel would
+/// forget that it has to die with the test.
+fn as_nobody(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
