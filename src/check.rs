@@ -58,6 +58,8 @@ pub struct Existing {
     pub have: Bitfield,
     /// How many pieces are there and wrong: data that will be replaced.
     pub differ: u32,
+    /// Whether every file is there and has its size, the empty ones too.
+    pub sound: bool,
     /// Whether a resume file was trusted for a part of it at least.
     pub resumed: bool,
 }
@@ -81,7 +83,8 @@ pub fn start(layout: &Layout, force: bool, progress: Progress) -> Result<Option<
     found.have.iter().for_each(|piece| {
         have.insert(piece);
     });
-    Ok(Some(Existing { have, differ: found.differ.count(), resumed }))
+    let sound = found.troubles.is_empty();
+    Ok(Some(Existing { have, differ: found.differ.count(), sound, resumed }))
 }
 
 /// Checks the `wanted` pieces. `None` if `progress` stopped it.

@@ -451,13 +451,12 @@ fn a_shorter_file_with_right_and_wrong_pieces_keeps_the_right_ones() {
 }
 
 #[test]
-fn a_torrent_of_no_bytes_is_complete_at_once() {
+fn a_torrent_of_no_bytes_is_refused_in_one_line() {
     let tree = Recipe::tree("nothing").with("a", 0).with("b/c", 0);
     for fixture in [Recipe::file("nothing", 0).make(), tree.make()] {
         let place = Place::new(&fixture);
-        let end = place.get().run().expect(0);
-        assert_complete(&end);
-        fixture.assert_in(&place.data);
+        let end = place.get().run().expect(1);
+        assert!(end.stderr.contains("not one byte"), "{}", end.stderr);
     }
 }
 
