@@ -425,16 +425,28 @@ fn a_torrent_from_standard_input_goes_to_the_current_folder() {
     fixture.assert_in(&place.data);
 }
 
-#[test]
-fn a_longer_file_is_another_file_and_stays_as_it_is() {
+/// Whoever made it longer had a reason that we do not know: it is neither cut nor called complete.
+#[track_caller]
+fn check_longer(first_byte: u8) {
     let fixture = four_mib();
     let (place, seeder) = (Place::new(&fixture), Seeder::start(&fixture));
-    let longer = [&fixture.data[..], b"more"].concat();
+    let mut longer = [&fixture.data[..], b"more"].concat();
+    longer[0] ^= first_byte;
     let path = fixture.path_of(&fixture.files[0], &place.data);
     fs::write(&path, &longer).expect("written");
     let end = place.get().peers([seeder.addr]).run().expect(1);
     assert!(end.stderr.contains("four.bin"), "{}", end.stderr);
     assert_eq!(fs::read(&path).expect("the file"), longer);
+}
+
+#[test]
+fn a_longer_file_with_other_bytes_is_refused_and_stays_as_it_is() {
+    check_longer(1);
+}
+
+#[test]
+fn a_longer_file_that_begins_with_the_right_bytes_is_not_complete() {
+    check_longer(0);
 }
 
 #[test]
@@ -450,14 +462,16 @@ fn a_shorter_file_with_right_and_wrong_pieces_keeps_the_right_ones() {
     assert_eq!(seeder.served(), fixture.data.len() as u64 - kept);
 }
 
+/// As in libtorrent: there is nothing to download in it, and nothing to know it by.
 #[test]
-fn a_torrent_of_no_bytes_is_complete_at_once() {
+fn a_torrent_of_no_bytes_is_refused_in_one_line() {
     let tree = Recipe::tree("nothing").with("a", 0).with("b/c", 0);
     for fixture in [Recipe::file("nothing", 0).make(), tree.make()] {
         let place = Place::new(&fixture);
-        let end = place.get().run().expect(0);
-        assert_complete(&end);
-        fixture.assert_in(&place.data);
+        let end = place.get().run().expect(1);
+        assert_eq!(end.stderr.lines().count(), 1, "{}", end.stderr);
+        assert!(end.stderr.starts_with("piecemeal: "), "{}", end.stderr);
+        assert_eq!(files_below(&place.data), [] as [PathBuf; 0]);
     }
 }
 
