@@ -28,7 +28,7 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --no-default-features -- -D warnings
 	cargo test
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
 ## speed, processor time and memory; BENCH="..." is passed on
 bench:
@@ -44,7 +44,7 @@ peers:
 
 ## the documentation: target/doc/piecemeal/index.html
 doc:
-	cargo doc --no-deps
+	cargo doc --no-deps --document-private-items
 
 ## remove what was built; .peers/ stays, it takes minutes to make again
 clean:

@@ -23,7 +23,7 @@
 //!
 //! What strangers get wrong, and what is done about it (as in libtorrent): keys that are not sorted
 //! are taken; of a key that comes twice the first counts; bytes after the value are the caller's
-//! affair ([`decode`] refuses them, [`decode_prefix`] says where they begin). All else is refused.
+//! affair ([`decode()`] refuses them, [`decode_prefix`] says where they begin). All else is refused.
 //!
 //! Layer: values.
 

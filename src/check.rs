@@ -58,6 +58,8 @@ pub struct Existing {
     pub have: Bitfield,
     /// How many pieces are there and wrong: data that will be replaced.
     pub differ: u32,
+    /// Whether every file is there and has its size, the empty ones too.
+    pub sound: bool,
     /// Whether a resume file was trusted for a part of it at least.
     pub resumed: bool,
 }
@@ -81,7 +83,8 @@ pub fn start(layout: &Layout, force: bool, progress: Progress) -> Result<Option<
     found.have.iter().for_each(|piece| {
         have.insert(piece);
     });
-    Ok(Some(Existing { have, differ: found.differ.count(), resumed }))
+    let sound = found.troubles.is_empty();
+    Ok(Some(Existing { have, differ: found.differ.count(), sound, resumed }))
 }
 
 /// Checks the `wanted` pieces. `None` if `progress` stopped it.
@@ -90,17 +93,18 @@ pub fn run(layout: &Layout, wanted: &Bitfield, progress: Progress) -> Result<Opt
     let mut found =
         Found { have: Bitfield::new(pieces), differ: Bitfield::new(pieces), troubles: Vec::new() };
     let folder = match Folder::open(layout.folder()) {
-        Ok(folder) => folder,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            found.troubles = stored(layout).map(|file| (file, Trouble::Missing)).collect();
-            return Ok(Some(found));
-        }
+        Ok(folder) => Some(folder),
+        // Nothing is there yet; pieces of nothing but padding are complete all the same.
+        Err(err) if err.kind() == io::ErrorKind::NotFound => None,
         Err(err) => {
             return Err(err).with_context(|| format!("cannot open {}", layout.folder().display()));
         }
     };
-    let sizes = survey(layout, &folder, &mut found.troubles);
-    let open = |file: usize| folder.open_file(&layout.components(file), Access::Read);
+    let sizes = survey(layout, folder.as_ref(), &mut found.troubles);
+    let open = |file: usize| match &folder {
+        Some(folder) => folder.open_file(&layout.components(file), Access::Read),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
     let job = Job { layout, sizes: &sizes, wanted, open: &open };
     let flow = pieces::hash(&job, progress, &mut |news| {
         found.note(layout, news);
@@ -122,7 +126,7 @@ impl Found {
                 self.have.insert(piece);
             }
             News::Hash(piece, _) => _ = self.differ.insert(piece),
-            // A hole that does not match never was data.
+            // Zeros that do not match never were data.
             News::Hole(..) | News::Absent(_) => {}
             News::Unreadable(piece, file, err) => {
                 self.differ.insert(piece);
@@ -138,11 +142,19 @@ fn stored(layout: &Layout) -> impl Iterator<Item = usize> + '_ {
 }
 
 /// Looks at every file: how long it is, 0 if it cannot be read.
-fn survey(layout: &Layout, folder: &Folder, troubles: &mut Vec<(usize, Trouble)>) -> Vec<u64> {
+fn survey(
+    layout: &Layout,
+    folder: Option<&Folder>,
+    troubles: &mut Vec<(usize, Trouble)>,
+) -> Vec<u64> {
     let mut sizes = vec![0; layout.files().len()];
     for file in stored(layout) {
         let expected = layout.files()[file].length;
-        let trouble = match folder.status(&layout.components(file)) {
+        let status = match folder {
+            Some(folder) => folder.status(&layout.components(file)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let trouble = match status {
             Ok(Status { kind, size, .. }) => match kind.complaint() {
                 Some(why) => Some(Trouble::Unusable(why.into())),
                 None => {
@@ -160,4 +172,122 @@ fn survey(layout: &Layout, folder: &Folder, troubles: &mut Vec<(usize, Trouble)>
         troubles.extend(trouble.map(|trouble| (file, trouble)));
     }
     sizes
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::geometry::PieceIndex;
+    use crate::storage::fixture::{Folder, plant, torrent};
+
+    const FILES: &[(&str, u64)] =
+        &[("a", 50_000), ("empty", 0), (".pad", 15_536), ("d/b", 100_000), (".pad2", 40_000)];
+
+    /// Plants the data, spoils it, and checks: which pieces differ, which are absent, which files
+    /// are in trouble, and how many bytes were reported as done.
+    #[track_caller]
+    fn check(spoil: fn(&Folder), differ: &[PieceIndex], absent: &[PieceIndex], troubles: &[&str]) {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(FILES, 16_384), folder.path());
+        plant(&layout);
+        spoil(&folder);
+        let (pieces, mut last) = (layout.geometry().pieces(), (0, 0));
+        let found = run(&layout, &Bitfield::full(pieces), &mut |done, total| {
+            assert!(last.0 <= done && done <= total);
+            last = (done, total);
+            ControlFlow::Continue(())
+        });
+        let found = found.unwrap().unwrap();
+        assert_eq!(found.differ.iter().collect::<Vec<_>>(), differ);
+        let neither =
+            |&piece: &PieceIndex| !found.have.contains(piece) && !found.differ.contains(piece);
+        assert_eq!((0..pieces).filter(neither).collect::<Vec<_>>(), absent);
+        let said: Vec<String> = found
+            .troubles
+            .iter()
+            .map(|(file, trouble)| format!("{}: {trouble}", layout.files()[*file].path.join("/")))
+            .collect();
+        assert_eq!(said, troubles);
+        assert_eq!(last, (205_536, 205_536));
+    }
+
+    #[test]
+    fn what_is_there_is_told_from_what_is_not() {
+        check(|_| (), &[], &[], &[]);
+        check(
+            |folder| {
+                let mut bytes = fs::read(folder.join("t/d/b")).unwrap();
+                bytes[99_999] ^= 1;
+                fs::write(folder.join("t/d/b"), bytes).unwrap();
+            },
+            &[10],
+            &[],
+            &[],
+        );
+        check(
+            |folder| fs::remove_file(folder.join("t/a")).unwrap(),
+            &[],
+            &[0, 1, 2, 3],
+            &["a: missing"],
+        );
+        check(
+            |folder| fs::remove_dir_all(folder.join("t/d")).unwrap(),
+            &[],
+            &[4, 5, 6, 7, 8, 9, 10],
+            &["d/b: missing"],
+        );
+        check(
+            |folder| fs::remove_file(folder.join("t/empty")).unwrap(),
+            &[],
+            &[],
+            &["empty: missing"],
+        );
+        let (short, long) = ("49999 bytes long, too short", "100001 bytes long, too long");
+        check(
+            |folder| {
+                let open = |name: &str| fs::OpenOptions::new().write(true).open(folder.join(name));
+                open("t/a").unwrap().set_len(49_999).unwrap();
+                open("t/d/b").unwrap().set_len(100_001).unwrap();
+            },
+            &[],
+            &[3],
+            &[&format!("a: {short}: 50000 expected"), &format!("d/b: {long}: 100000 expected")],
+        );
+        check(
+            |folder| {
+                fs::remove_file(folder.join("t/a")).unwrap();
+                std::os::unix::fs::symlink("/dev/zero", folder.join("t/a")).unwrap();
+            },
+            &[],
+            &[0, 1, 2, 3],
+            &["a: is a symbolic link; links are not followed"],
+        );
+    }
+
+    #[test]
+    fn room_that_was_only_reserved_is_not_wrong_data() {
+        check(
+            |folder| {
+                let file = fs::File::create(folder.join("t/d/b")).unwrap();
+                file.set_len(100_000).unwrap();
+            },
+            &[],
+            &[4, 5, 6, 7, 8, 9, 10],
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_holds_nothing_and_a_check_can_be_stopped() {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(FILES, 16_384), folder.join("nowhere"));
+        let all = Bitfield::full(layout.geometry().pieces());
+        let found = run(&layout, &all, &mut |_, _| ControlFlow::Continue(())).unwrap().unwrap();
+        // Pieces 11 and 12 are padding only.
+        assert_eq!((found.have.count(), found.troubles.len()), (2, 3));
+        let layout = Layout::below(torrent(FILES, 16_384), folder.path());
+        assert!(run(&layout, &all, &mut |_, _| ControlFlow::Break(())).unwrap().is_none());
+    }
 }

@@ -1,8 +1,9 @@
-//! piecemeal: a BitTorrent client, one torrent at a time, one thread per peer.
-
+//! piecemeal: a BitTorrent client to read, to watch and to use.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
 #![deny(unsafe_code)]
-#![warn(missing_docs)]
-#![allow(missing_docs)]
+// The source is the book: `make doc` shows the private parts too, and links lead there.
+#![allow(rustdoc::private_intra_doc_links)]
 
 // Values: bytes and numbers; no I/O, no threads.
 pub mod bencode;
@@ -28,6 +29,7 @@ pub mod swarm;
 // Hands: one thread each.
 pub mod assembler;
 pub mod check;
+pub mod create;
 pub mod event;
 pub mod listener;
 pub mod peer;

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use crate::geometry::BLOCK_LEN;
 
-/// Requests to a peer of which nothing is known. Small, since it may be slow.
-const START: f64 = 4.0;
+/// Requests to a peer of which nothing is known: a piece of a common size. Fewer would cost clients
+/// that answer in pulses (Transmission: every 500 ms) seconds at the start.
+const START: f64 = 16.0;
 
 /// One is being sent while the next one is on its way.
 const DEPTH_MIN: f64 = 2.0;

@@ -140,3 +140,130 @@ fn stamps(layout: &Layout, folder: &Folder) -> Vec<(usize, [i64; 2])> {
         })
         .collect()
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::process::Command;
+
+    use super::*;
+    use crate::check;
+    use crate::storage::fixture::{Folder, content, plant, torrent};
+    use crate::storage::{Layout, open};
+
+    const FILES: &[(&str, u64)] = &[("a", 50_000), ("empty", 0), (".pad", 15_536), ("b", 100_000)];
+
+    /// A torrent of which pieces 0 and 5 were downloaded, and noted in a resume file.
+    fn downloaded() -> (Folder, Layout, Bitfield) {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(FILES, 16_384), folder.path());
+        let geometry = layout.geometry();
+        let mut have = Bitfield::new(geometry.pieces());
+        let (mut writing, _) = open(&layout, &have).unwrap();
+        for piece in [0, 5] {
+            let span = geometry.whole(piece);
+            let range = geometry.bytes(span);
+            let content = content(layout.torrent());
+            writing.write(span, &content[range.start as usize..range.end as usize]).unwrap();
+            have.insert(piece);
+        }
+        // Killed here, it leaves an empty file, which vouches for nothing.
+        assert_eq!(load(&layout), None);
+        writing.flush().unwrap();
+        save(&layout, &have).unwrap();
+        (folder, layout, have)
+    }
+
+    fn start(layout: &Layout, force: bool) -> (check::Existing, u64) {
+        let mut hashed = 0;
+        let mut progress = |done, _| {
+            hashed = done;
+            ControlFlow::Continue(())
+        };
+        let existing = check::start(layout, force, &mut progress).unwrap().unwrap();
+        (existing, hashed)
+    }
+
+    #[test]
+    fn what_was_noted_is_trusted_without_reading() {
+        let (_folder, layout, have) = downloaded();
+        let (existing, hashed) = start(&layout, false);
+        assert_eq!((existing.have, existing.resumed, hashed), (have.clone(), true, 0));
+        let (forced, hashed) = start(&layout, true);
+        assert_eq!((forced.have, forced.resumed), (have, false));
+        assert_eq!(hashed, layout.geometry().total_length());
+    }
+
+    #[test]
+    fn a_byte_changed_by_another_program_is_noticed() {
+        let (folder, layout, mut have) = downloaded();
+        let changed = Command::new("dd")
+            .args(["if=/dev/zero", "bs=1", "count=1", "seek=16400", "conv=notrunc"])
+            .arg(format!("of={}", folder.join("t/b").display()))
+            .output()
+            .unwrap();
+        assert!(changed.status.success());
+        let resumed = load(&layout).unwrap();
+        // All of b is in doubt, nothing of a.
+        assert_eq!(resumed.have.iter().collect::<Vec<_>>(), [0]);
+        assert_eq!(resumed.doubt.iter().collect::<Vec<_>>(), [4, 5, 6, 7, 8, 9, 10]);
+        let (existing, hashed) = start(&layout, false);
+        have.remove(5);
+        assert_eq!((existing.have, existing.differ, hashed), (have, 1, 100_000));
+    }
+
+    #[test]
+    fn whoever_writes_takes_the_word_away() {
+        let (_folder, layout, have) = downloaded();
+        let ends = open(&layout, &have).unwrap();
+        assert_eq!(load(&layout), None);
+        drop(ends);
+        assert_eq!(start(&layout, false).0.have, have);
+    }
+
+    #[test]
+    fn files_that_are_gone_or_new_are_in_doubt() {
+        let (folder, layout, _) = downloaded();
+        fs::remove_file(folder.join("t/a")).unwrap();
+        let (existing, _) = start(&layout, false);
+        assert_eq!(existing.have.iter().collect::<Vec<_>>(), [5]);
+        plant(&layout);
+        assert!(start(&layout, false).0.have.is_full());
+    }
+
+    #[test]
+    fn what_is_no_resume_file_of_this_torrent_is_ignored() {
+        let (folder, layout, _) = downloaded();
+        let path = folder.join(&layout.resume_name());
+        let good = fs::read(&path).unwrap();
+        let cut = good[..good.len() - 1].to_vec();
+        let other_version = good.replace_in(b"7:versioni1e", b"7:versioni2e");
+        let other_torrent = good.replace_in(&[7; 20], &[8; 20]);
+        let spare_bit = good.replace_in(b"8:bitfield2:\x84\x00", b"8:bitfield2:\x84\x01");
+        let fewer_files = good.replace_in(b"i50000e", b"");
+        let text = good.replace_in(b"i50000e", b"1:x");
+        for bad in [cut, other_version, other_torrent, spare_bit, fewer_files, text, Vec::new()] {
+            fs::write(&path, &bad).unwrap();
+            assert_eq!(load(&layout), None, "{}", bad.escape_ascii());
+        }
+        fs::File::create(&path).unwrap().set_len(LEN_MAX + 1).unwrap();
+        assert_eq!(load(&layout), None);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert_eq!(load(&layout), None);
+        remove(&layout).unwrap();
+        remove(&layout).unwrap();
+        assert_eq!(load(&layout), None);
+    }
+
+    trait Replace {
+        fn replace_in(&self, from: &[u8], to: &[u8]) -> Vec<u8>;
+    }
+
+    impl Replace for Vec<u8> {
+        fn replace_in(&self, from: &[u8], to: &[u8]) -> Vec<u8> {
+            let at = self.windows(from.len()).position(|part| part == from).expect("it is there");
+            [&self[..at], to, &self[at + from.len()..]].concat()
+        }
+    }
+}

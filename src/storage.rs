@@ -20,22 +20,27 @@
 //! * Whoever writes holds the resume file (`.HASH.piecemeal`) locked and empty: a second writer is
 //!   refused, and a resume file that is not empty means that nobody has written since.
 //!
-//! Speed, in CPU seconds of the writing thread for 1 GiB in blocks of 16 KiB on ext4 (Linux 6.18):
+//! Speed, in CPU seconds of the writing thread for 1 GiB in blocks of 16 KiB on ext4 (Linux 6.18, a
+//! virtual machine with other work on it; nine runs of each by turns, after one that does not count):
 //!
-//! | how | s/GiB |
-//! |---|---|
-//! | reserved map, a fault per page | 0.26–2.9 |
-//! | reserved map, `MADV_POPULATE_WRITE` for a window, then copies | 0.25–0.39 |
-//! | the same, populated by another thread | 0.10, and 0.17–0.22 there |
-//! | `pwrite` of each block | 0.29–1.25 |
+//! | how | median | from, to |
+//! |---|---|---|
+//! | reserved map, a fault where it is touched | 0.36 | 0.26, 1.87 |
+//! | reserved map, `MADV_POPULATE_WRITE` for a window, then copies | 0.27 | 0.26, 0.95 |
+//! | `pwrite` of each block | 0.22 | 0.21, 0.85 |
 //!
-//! So windows are populated just before their first block ([`WARM_LEN`]); another thread would take
-//! 0.15 s/GiB off this one, at the price of 0.05 s/GiB and of a second owner of the maps.
+//! So windows are populated just before their first block ([`WARM_LEN`]). It has a second use: where
+//! a file was cut short, populating is an error and not a SIGBUS. Another thread that populates ahead
+//! left 0.10 s/GiB to this one and took 0.16–0.22 itself (five runs); it was not worth a second owner
+//! of the maps. `pwrite` alone is no slower than a map, but bytes that came out of order would have
+//! to be copied back for hashing.
 //!
 //! Layer: hands. `unsafe` is here (and in the dispatch of `hash`) only.
 
 mod backing;
 mod bus_error;
+#[cfg(all(test, target_os = "linux"))]
+mod disk_tests;
 #[cfg(test)]
 pub mod fixture;
 pub mod folder;

@@ -48,9 +48,9 @@ pub struct Job<'a> {
 /// What a worker tells.
 #[derive(Debug)]
 pub enum News {
-    /// A piece was read.
+    /// A piece was read, and is not only zeros.
     Hash(PieceIndex, Sha1),
-    /// A piece was never written, so it is zeros: this is their hash.
+    /// A piece is nothing but zeros, as it is before it was ever written: this is their hash.
     Hole(PieceIndex, Sha1),
     /// A file of the piece is missing or too short; nothing was read.
     Absent(PieceIndex),
@@ -159,6 +159,8 @@ impl<'a> Worker<'a> {
             News::Hole(span.piece, self.hash_of_zeros(span.length))
         } else {
             return match self.read(span) {
+                // Reserved room may look written once it has been near what was.
+                Ok(hash) if hash == self.hash_of_zeros(span.length) => News::Hole(span.piece, hash),
                 Ok(hash) => News::Hash(span.piece, hash),
                 Err((file, err)) => News::Unreadable(span.piece, file, err),
             };

@@ -240,8 +240,8 @@ fn found_line(found: &Found) -> Option<String> {
         (0, 0) => None,
         (_, 0) => Some(format!("{how} {have} of {pieces} pieces in place")),
         _ => Some(format!(
-            "{how} {have} of {pieces} pieces in place; {different} pieces of existing files differ \
-             and will be replaced"
+            "{how} {have} of {pieces} pieces in place; {different} that are there are unfinished \
+             or differ, and will be replaced"
         )),
     }
 }

@@ -6,14 +6,17 @@
 //!
 //! Layer: programs.
 
+mod create;
 mod decode;
 mod exit;
 pub mod flags;
 mod get;
 mod help;
 pub mod input;
+mod meter;
 mod output;
 mod show;
+mod verify;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -50,7 +53,9 @@ fn run(args: &Args) -> Result<Exit> {
     }
     match args.command {
         "get" => get::run(args),
+        "create" => create::run(args),
         "show" => show::run(args),
+        "verify" => verify::run(args),
         "decode" => decode::run(args),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));

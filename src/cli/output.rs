@@ -17,6 +17,11 @@ impl Output {
         Output(BufWriter::new(io::stdout().lock()))
     }
 
+    /// Writes bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.write_all(bytes).context("cannot write to standard output")
+    }
+
     /// Writes one line.
     pub fn line(&mut self, line: impl AsRef<[u8]>) -> Result<()> {
         self.0

@@ -24,15 +24,16 @@ use super::{Found, Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
+use crate::check::{self, Existing};
 use crate::event::{DELIVERIES_MAX, Event};
 use crate::listener::{self, Listening};
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
+use crate::resume;
 use crate::storage::{self, Writing};
 use crate::swarm::{Action, Config, Fact, Swarm, TICK};
 use crate::tracker::{Me, Report, Totals, Trackers};
 use crate::wire::handshake::PeerId;
-use crate::{check, resume};
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
@@ -49,20 +50,18 @@ pub struct Wires {
 /// The session's thread.
 pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
     let rng = fastrand::Rng::new();
-    let Some(have) = look(options, &wires)? else {
+    let Some(Existing { have, sound, .. }) = look(options, &wires)? else {
         return Ok(nothing_to_do(options, Outcome::Stopped, None));
     };
-    if have.is_full() && !lacks_empty_files(options) {
-        // Not even a resume file is needed any more.
+    if have.is_full() {
+        if !sound {
+            // Empty files are made, and a file that is too long is refused.
+            storage::open(&options.layout, &have)?;
+        }
         resume::remove(&options.layout)?;
         return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
     }
     let (writing, _reading) = storage::open(&options.layout, &have)?;
-    if have.is_full() {
-        drop(writing);
-        resume::remove(&options.layout)?;
-        return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
-    }
     let listening =
         Listening::open(options.listen, options.port).with_context(|| match options.port {
             Some(port) => format!("cannot listen at port {port}"),
@@ -75,7 +74,7 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
 }
 
 /// Finds out what is on disk. `None`: the user stopped it.
-fn look(options: &Options, wires: &Wires) -> Result<Option<Bitfield>> {
+fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
     let mut last = Instant::now();
     let mut progress = |done, total| {
         let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
@@ -94,14 +93,7 @@ fn look(options: &Options, wires: &Wires) -> Result<Option<Bitfield>> {
         different: existing.differ,
         resumed: existing.resumed,
     }));
-    Ok(Some(existing.have))
-}
-
-/// Whether a file of no bytes is not there: no piece will ever ask for it.
-fn lacks_empty_files(options: &Options) -> bool {
-    let files = options.layout.files().iter().enumerate();
-    let mut empty = files.filter(|(_, file)| file.is_stored() && file.length == 0);
-    empty.any(|(number, _)| options.layout.path(number).symlink_metadata().is_err())
+    Ok(Some(existing))
 }
 
 /// The end of a session that needed nobody.
@@ -334,6 +326,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
 /// Writes down what is verified, or removes the note where nothing is left to do.
 fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
     if have.is_full() {
+        writing.check_in_place()?;
         drop(writing);
         return resume::remove(&options.layout);
     }

@@ -171,6 +171,7 @@ pub struct Recent {
     /// Counts uses; the smallest is the oldest.
     clock: u64,
     maps_max: usize,
+    descriptors_max: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -180,13 +181,11 @@ struct Slot {
     backing: Backing,
 }
 
-/// Files that cannot be mapped each need a descriptor as long as they are open.
-const DESCRIPTORS_MAX: usize = 8;
-
 impl Recent {
-    /// Keeps at most `maps_max` maps, and [`DESCRIPTORS_MAX`] files that are not mapped.
-    pub fn new(maps_max: usize) -> Recent {
-        Recent { slots: Vec::new(), clock: 0, maps_max }
+    /// Keeps at most so many maps, and so many files that cannot be mapped: those need a descriptor
+    /// each, as long as they are open.
+    pub fn new(maps_max: usize, descriptors_max: usize) -> Recent {
+        Recent { slots: Vec::new(), clock: 0, maps_max, descriptors_max }
     }
 
     /// A file, opened by `open` if it is not open yet.
@@ -214,7 +213,7 @@ impl Recent {
     }
 
     fn make_room(&mut self, map: bool) {
-        let max = if map { self.maps_max } else { DESCRIPTORS_MAX };
+        let max = if map { self.maps_max } else { self.descriptors_max };
         let alike = || self.slots.iter().enumerate().filter(|(_, s)| s.backing.is_map() == map);
         if max <= alike().count() {
             let oldest = alike().min_by_key(|(_, slot)| slot.used).map(|(at, _)| at);

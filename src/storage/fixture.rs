@@ -15,7 +15,7 @@ use crate::metainfo::{File, Metainfo};
 pub struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new() -> Folder {
+    pub fn temporary() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("piecemeal-unit-{}-{number}", std::process::id());

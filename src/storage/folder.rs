@@ -45,6 +45,22 @@ pub struct Status {
     pub allocated: u64,
     /// Last change, in nanoseconds since 1970.
     pub modified: i128,
+    pub id: Id,
+}
+
+/// Which file it is, whatever its name: device and number. Zeros where there is no such thing.
+pub type Id = (u64, u64);
+
+/// The identity of an open file.
+pub fn id(file: &File) -> io::Result<Id> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let data = file.metadata()?;
+        Ok((data.dev(), data.ino()))
+    }
+    #[cfg(not(unix))]
+    file.metadata().map(|_| (0, 0))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +181,7 @@ mod unix {
     impl Folder {
         /// What lies at a path below the folder.
         pub fn status(&self, components: &[&OsStr]) -> io::Result<Status> {
-            self.walk(components, Access::Read, |folder, name| status_at(folder, name))
+            self.walk(components, Access::Read, status_at)
         }
 
         pub(super) fn open_last(&self, parts: &[&OsStr], access: Access) -> io::Result<File> {
@@ -280,6 +296,7 @@ mod unix {
             // POSIX leaves the unit open, but everybody counts in 512 bytes.
             allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             modified: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
+            id: (stat.st_dev as u64, stat.st_ino as u64),
         })
     }
 
@@ -305,6 +322,7 @@ mod other {
                 size: data.len(),
                 allocated: data.len(),
                 modified: modified.map_or(0, |time| time.as_nanos() as i128),
+                id: (0, 0),
             })
         }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The folder is the user's word: links in it are followed. All below it, the torrent's name
-//! included, is a stranger's word: links there are never followed (see [`Folder`](super::Folder)).
+//! included, is a stranger's word: links there are never followed (see [`Folder`](super::folder::Folder)).
 //!
 //! Layer: hands, but pure: nothing here touches the disk.
 

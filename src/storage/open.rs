@@ -25,30 +25,46 @@ pub fn open(layout: &Layout, have: &Bitfield) -> Result<(Writing, Reading)> {
     let folder = Folder::create(layout.folder())
         .with_context(|| format!("cannot create the folder {}", layout.folder().display()))?;
     let claim = claim(layout, &folder)?;
+    let ready = make_ready(layout, &folder, have);
+    if let Some(claim) = &claim {
+        let name = layout.resume_name();
+        match &ready {
+            Ok(()) => claim.set_len(0).with_context(|| format!("cannot empty {name}"))?,
+            // Nothing was written, so what was vouched for still holds; an empty one is litter.
+            Err(_) if claim.metadata().is_ok_and(|data| data.len() == 0) => {
+                let _ = std::fs::remove_file(layout.folder().join(name));
+            }
+            Err(_) => {}
+        }
+    }
+    ready?;
+    let folder = Arc::new(folder);
+    let reading = Reading::new(layout.clone(), Arc::clone(&folder));
+    Ok((Writing::new(layout.clone(), folder, have, claim), reading))
+}
+
+/// Looks at every file's place, creates the empty ones, and makes sure of the room.
+fn make_ready(layout: &Layout, folder: &Folder, have: &Bitfield) -> Result<()> {
     let missing = missing_bytes(layout, have);
     let mut needed = 0u64;
     for (index, file) in layout.files().iter().enumerate() {
         if !file.is_stored() {
             continue;
         }
-        let status = look(layout, &folder, index)?;
-        match status {
+        match look(layout, folder, index)? {
             None if file.length == 0 => {
                 let made = folder.open_file(&layout.components(index), Access::Write);
                 made.with_context(|| format!("cannot create {}", layout.path(index).display()))?;
             }
             // What is verified has its room, however little the file system says it took.
-            _ => {
+            status => {
                 let allocated = status.map_or(0, |status| status.allocated);
                 let unreserved = file.length.saturating_sub(allocated);
                 needed = needed.saturating_add(unreserved.min(missing[index]));
             }
         }
     }
-    check_room(layout, &folder, needed)?;
-    let folder = Arc::new(folder);
-    let reading = Reading::new(layout.clone(), Arc::clone(&folder));
-    Ok((Writing::new(layout.clone(), folder, have, claim), reading))
+    check_room(layout, folder, needed)
 }
 
 /// What is at a file's place: nothing, or a file that can become the right one.
@@ -100,7 +116,7 @@ fn check_room(layout: &Layout, folder: &Folder, needed: u64) -> Result<()> {
     }
 }
 
-/// Takes the resume file: locks it, so that nobody else writes here, and empties it, so that nobody
+/// Takes the resume file, so that nobody else writes here. [`open`] then empties it, so that nobody
 /// trusts it after we have written. Where locks or even the file are not to be had (a folder that is
 /// not ours, network file systems), the download can still work.
 fn claim(layout: &Layout, folder: &Folder) -> Result<Option<File>> {
@@ -110,6 +126,5 @@ fn claim(layout: &Layout, folder: &Folder) -> Result<Option<File>> {
         let place = layout.root();
         bail!("cannot download to {}: another piecemeal is writing there", place.display());
     }
-    file.set_len(0).with_context(|| format!("cannot empty {name}"))?;
     Ok(Some(file))
 }

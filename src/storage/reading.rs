@@ -22,6 +22,9 @@ use crate::hash::Verified;
 /// of them are 16,000 maps, and the kernel allows 65,530.
 const MAPS_MAX: usize = 16;
 
+/// As [`MAPS_MAX`], for files that cannot be mapped: 50 peers and the usual 1,024 descriptors.
+const DESCRIPTORS_MAX: usize = 2;
+
 /// What pad files consist of. Longer runs repeat it.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
@@ -46,7 +49,7 @@ enum Held {
 
 impl Reading {
     pub(super) fn new(layout: Layout, folder: Arc<Folder>) -> Reading {
-        Reading { layout, folder, open: Recent::new(MAPS_MAX) }
+        Reading { layout, folder, open: Recent::new(MAPS_MAX, DESCRIPTORS_MAX) }
     }
 
     /// A reading end alone, for data that is all there.

@@ -1,10 +1,10 @@
-//! What the two ends promise, and what they refuse (rows D1 to D14 of a full or hostile disk).
+//! What the two ends promise, and what they refuse (disks that are full or fail are in `disk_tests`).
 //!
 //! Layer: tests only.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use crate::geometry::Span;
 use crate::hash::{Hasher, Verified};
 use crate::metainfo::Metainfo;
 
-const TREE: &[(&str, u64)] =
+pub(super) const TREE: &[(&str, u64)] =
     &[("a", 40_000), ("d/empty", 0), ("d/e/b", 1), (".pad/7", 25_535), ("c", 70_000), ("z", 0)];
 
-fn nothing(torrent: &Metainfo) -> Bitfield {
+pub(super) fn nothing(torrent: &Metainfo) -> Bitfield {
     Bitfield::new(torrent.geometry.pieces())
 }
 
 /// Writes the whole torrent block by block, hashes it back, and gives the tokens.
-fn write_all(writing: &mut Writing, torrent: &Metainfo) -> Vec<Verified> {
+pub(super) fn write_all(writing: &mut Writing, torrent: &Metainfo) -> Vec<Verified> {
     let content = content(torrent);
     let geometry = torrent.geometry;
     let mut tokens = Vec::new();
@@ -72,7 +72,7 @@ fn refusal(layout: &Layout) -> String {
 #[test]
 fn what_was_written_is_on_disk_and_comes_out_of_the_reading_end() {
     for piece_length in [16_384, 30_000, 1 << 20] {
-        let folder = Folder::new();
+        let folder = Folder::temporary();
         let torrent = torrent(TREE, piece_length);
         let layout = Layout::below(Arc::clone(&torrent), folder.path());
         let (mut writing, reading) = open(&layout, &nothing(&torrent)).unwrap();
@@ -97,7 +97,7 @@ fn what_was_written_is_on_disk_and_comes_out_of_the_reading_end() {
 
 #[test]
 fn out_names_the_file_or_the_folder_itself() {
-    let folder = Folder::new();
+    let folder = Folder::temporary();
     let single = torrent(&[("", 5)], 16_384);
     let many = torrent(&[("a/b", 5)], 16_384);
     for (torrent, out, file) in [(single, "new/x", "new/x"), (many, "y", "y/a/b")] {
@@ -112,7 +112,7 @@ fn out_names_the_file_or_the_folder_itself() {
 
 #[test]
 fn what_lies_there_is_kept_or_refused_but_never_cut() {
-    let folder = Folder::new();
+    let folder = Folder::temporary();
     let layout = Layout::below(torrent(TREE, 16_384), folder.path());
     let torrent = layout.torrent();
     plant(&layout);
@@ -131,11 +131,13 @@ fn what_lies_there_is_kept_or_refused_but_never_cut() {
     fs::remove_file(folder.join("t/a")).unwrap();
     fs::write(folder.join("t/z"), b"!").unwrap();
     assert!(refusal(&layout).contains("t/z is 1 bytes long"));
+    // A refusal leaves nothing behind.
+    assert!(!folder.join(&layout.resume_name()).exists());
 }
 
 #[test]
 fn links_folders_and_pipes_in_a_files_place_are_refused() {
-    let outside = Folder::new();
+    let outside = Folder::temporary();
     fs::write(outside.join("victim"), b"precious").unwrap();
     type Plant = fn(&Folder, &Folder);
     let cases: &[(Plant, &str)] = &[
@@ -158,7 +160,7 @@ fn links_folders_and_pipes_in_a_files_place_are_refused() {
         ),
     ];
     for (plant, expected) in cases {
-        let folder = Folder::new();
+        let folder = Folder::temporary();
         fs::create_dir(folder.join("t")).unwrap();
         plant(&folder, &outside);
         let layout = Layout::below(torrent(TREE, 16_384), folder.path());
@@ -172,7 +174,7 @@ fn links_folders_and_pipes_in_a_files_place_are_refused() {
 
 #[test]
 fn a_link_planted_after_the_start_is_not_followed_either() {
-    let (folder, outside) = (Folder::new(), Folder::new());
+    let (folder, outside) = (Folder::temporary(), Folder::temporary());
     fs::write(outside.join("a"), b"precious").unwrap();
     let layout = Layout::below(torrent(TREE, 16_384), folder.path());
     let (mut writing, _) = open(&layout, &nothing(layout.torrent())).unwrap();
@@ -183,8 +185,31 @@ fn a_link_planted_after_the_start_is_not_followed_either() {
 }
 
 #[test]
+fn a_file_that_is_moved_away_or_replaced_is_noticed() {
+    type Change = fn(&Folder);
+    let changes: [Change; 3] = [
+        |folder| fs::remove_file(folder.join("t/c")).unwrap(),
+        |folder| {
+            fs::copy(folder.join("t/c"), folder.join("t/other")).unwrap();
+            fs::rename(folder.join("t/other"), folder.join("t/c")).unwrap();
+        },
+        |folder| fs::rename(folder.join("t"), folder.join("u")).unwrap(),
+    ];
+    for change in changes {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(TREE, 16_384), folder.path());
+        let (mut writing, _) = open(&layout, &nothing(layout.torrent())).unwrap();
+        write_all(&mut writing, layout.torrent());
+        writing.check_in_place().unwrap();
+        change(&folder);
+        let said = format!("{:#}", writing.flush().unwrap_err());
+        assert!(said.contains(" was moved or replaced by another program"), "{said}");
+    }
+}
+
+#[test]
 fn the_users_own_folder_may_be_a_link_and_is_created() {
-    let (folder, real) = (Folder::new(), Folder::new());
+    let (folder, real) = (Folder::temporary(), Folder::temporary());
     symlink(real.path(), folder.join("link")).unwrap();
     let torrent = torrent(TREE, 16_384);
     let layout = Layout::below(Arc::clone(&torrent), folder.join("link/new/deep"));
@@ -198,7 +223,7 @@ fn the_users_own_folder_may_be_a_link_and_is_created() {
 
 #[test]
 fn a_second_writer_is_refused_until_the_first_has_ended() {
-    let folder = Folder::new();
+    let folder = Folder::temporary();
     let layout = Layout::below(torrent(TREE, 16_384), folder.path());
     let first = open(&layout, &nothing(layout.torrent())).unwrap();
     assert!(refusal(&layout).contains("another piecemeal is writing there"));
@@ -208,7 +233,7 @@ fn a_second_writer_is_refused_until_the_first_has_ended() {
 
 #[test]
 fn more_files_than_maps_and_names_as_long_as_they_can_be() {
-    let folder = Folder::new();
+    let folder = Folder::temporary();
     let long = "n".repeat(255);
     let names: Vec<String> = (0..300).map(|i| format!("d{}/{i}", i % 7)).chain([long]).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 100)).collect();
@@ -228,24 +253,9 @@ fn more_files_than_maps_and_names_as_long_as_they_can_be() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_written_to() {
-    // SAFETY is nobody's here: this only asks who we are.
-    if fs::metadata("/proc/self").map(|data| std::os::unix::fs::MetadataExt::uid(&data)).ok()
-        == Some(0)
-    {
-        eprintln!("skipped: root may write everywhere");
-        return;
-    }
-    let folder = Folder::new();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    let layout = Layout::below(torrent(TREE, 16_384), folder.path());
-    assert!(refusal(&layout).to_lowercase().contains("permission denied"));
-}
-
-#[test]
 #[should_panic(expected = "written to after it was verified")]
 fn a_verified_piece_is_never_written_again() {
-    let folder = Folder::new();
+    let folder = Folder::temporary();
     let layout = Layout::below(torrent(TREE, 16_384), folder.path());
     let (mut writing, _) = open(&layout, &nothing(layout.torrent())).unwrap();
     write_all(&mut writing, layout.torrent());

@@ -3,14 +3,14 @@
 //! Layer: hands. Runs in the assembler's thread, owns the maps that are written to, the lock on the
 //! resume file, and the knowledge which pieces must not be written any more.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::backing::{Backing, Recent};
-use super::folder::{Access, Folder};
+use super::folder::{self, Access, Folder, Id};
 use super::layout::{Layout, Part};
 use super::room::{self, Room};
 use crate::bitfield::Bitfield;
@@ -22,11 +22,14 @@ use crate::units::size;
 /// large files; a torrent of tiny ones opens as many as it has, one after another, in any case.
 const MAPS_MAX: usize = 64;
 
+/// As [`MAPS_MAX`], for files that cannot be mapped: a descriptor each.
+const DESCRIPTORS_MAX: usize = 8;
+
 /// What is made ready to be written in one call, in bytes, if the piece is that long. Longer: the
 /// thread would stand still for longer than its channel is deep. (4 MiB: about 1 ms.)
 pub const WARM_LEN: u32 = 4 << 20;
 
-/// With more files than this touched since the last flush, the whole file system is asked to write
+/// With more files than this to flush, the whole file system is asked to write
 /// out what it has, at once: to wait for the disk for each of 100,000 files would take minutes.
 const FSYNC_MAX: usize = 64;
 
@@ -40,8 +43,9 @@ pub struct Writing {
     sealed: Bitfield,
     /// One bit for each window of [`WARM_LEN`] of each piece: whether it was made ready.
     warm: Vec<u64>,
-    /// Files written to since the last flush, by index.
-    touched: BTreeSet<usize>,
+    /// Files that were opened, by index, and which they were: a file that is moved away or replaced
+    /// while it is mapped takes what we write with it.
+    touched: BTreeMap<usize, Id>,
     /// Holds the lock for as long as this end exists.
     _claim: Option<File>,
 }
@@ -55,10 +59,10 @@ impl Writing {
     ) -> Writing {
         let windows = u64::from(layout.geometry().pieces()) * windows_a_piece(&layout);
         Writing {
-            open: Recent::new(MAPS_MAX),
+            open: Recent::new(MAPS_MAX, DESCRIPTORS_MAX),
             sealed: have.clone(),
             warm: vec![0; usize::try_from(windows.div_ceil(64)).unwrap_or(0)],
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
             _claim: claim,
             layout,
             folder,
@@ -112,17 +116,29 @@ impl Writing {
     /// Waits until all that was written is on the disk, and the files' times are final. Needed
     /// before a resume file vouches for it.
     pub fn flush(&mut self) -> Result<()> {
+        self.check_in_place()?;
         self.open.clear();
-        let touched = std::mem::take(&mut self.touched);
-        if FSYNC_MAX < touched.len() && self.folder.sync_all_of_it().is_ok() {
+        if FSYNC_MAX < self.touched.len() && self.folder.sync_all_of_it().is_ok() {
             return Ok(());
         }
-        for file in touched {
+        for &file in self.touched.keys() {
             // The map is gone, but its pages belong to the file; any descriptor will do.
             self.folder
                 .open_file(&self.layout.components(file), Access::Read)
                 .and_then(|open| open.sync_all())
                 .with_context(|| cannot("flush", &self.layout, file))?;
+        }
+        Ok(())
+    }
+
+    /// An error if a file that was written to is not at its place any more: somebody has moved it
+    /// away, or replaced it. Worth a look before all is called complete.
+    pub fn check_in_place(&self) -> Result<()> {
+        for (&file, &id) in &self.touched {
+            let there = self.folder.status(&self.layout.components(file));
+            if there.with_context(|| moved(&self.layout, file))?.id != id {
+                bail!(moved(&self.layout, file));
+            }
         }
         Ok(())
     }
@@ -160,15 +176,18 @@ fn opened<'a>(
     layout: &Layout,
     folder: &Folder,
     open: &'a mut Recent,
-    touched: &mut BTreeSet<usize>,
+    touched: &mut BTreeMap<usize, Id>,
     part: Part,
 ) -> Result<&'a Backing> {
     open.get(part.file, || {
-        touched.insert(part.file);
         let length = layout.files()[part.file].length;
         let file = folder
             .open_file(&layout.components(part.file), Access::Write)
             .with_context(|| cannot("open", layout, part.file))?;
+        let id = folder::id(&file).with_context(|| cannot("open", layout, part.file))?;
+        if *touched.entry(part.file).or_insert(id) != id {
+            bail!(moved(layout, part.file));
+        }
         let room = room::reserve(&file, length).with_context(|| {
             let path = layout.path(part.file);
             let kept = "what was verified is kept";
@@ -176,6 +195,12 @@ fn opened<'a>(
         })?;
         Ok(Backing::for_writing(file, length, room == Room::Reserved))
     })
+}
+
+fn moved(layout: &Layout, file: usize) -> String {
+    let path = layout.path(file);
+    let path = path.display();
+    format!("{path} was moved or replaced by another program while it was written to")
 }
 
 fn cannot(what: &str, layout: &Layout, file: usize) -> String {

@@ -10,7 +10,7 @@
 //! feeds_piecemeal      the client seeds, we fetch              every payload by every route
 //! ```
 //!
-//! [`client`] has the table of clients, [`payload`] what is transferred.
+//! One more, `all_feed_piecemeal`, has them all in one swarm. [`client`] has the table of clients, [`payload`] what is transferred.
 
 mod client;
 mod payload;
@@ -26,7 +26,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use client::{Client, Running, Swarm};
+use client::{CLIENTS, Client, Running, Swarm};
 use payload::{EmptyFiles, Payload};
 use process::{Process, free_port, program};
 use tracker::Tracker;
@@ -74,7 +74,7 @@ fn feeds_piecemeal(name: &str) {
     let start = Instant::now();
     let seeder = client.seed(&swarm, &bed.dir.join("seeder"));
     for payload in &payloads {
-        let seen = tracker.wait_for_seeder(payload.info_hash);
+        let seen = tracker.wait_for_seeders(payload.info_hash, 1);
         seen.unwrap_or_else(|e| panic!("{}: {e}\n{}", payload.name, seeder.log_tail()));
     }
     let mut times = format!("up after {:.1} s", start.elapsed().as_secs_f32());
@@ -91,6 +91,32 @@ fn feeds_piecemeal(name: &str) {
         times += &format!(", {route:?} {:.1} s", start.elapsed().as_secs_f32());
     }
     say(&format!("{name} feeds piecemeal, {} payloads: {times}", payloads.len()));
+    bed.remove();
+}
+
+/// All clients seed at once, and the tracker names them all: one swarm of six kinds of peer.
+#[test]
+fn all_feed_piecemeal() {
+    let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
+    let Some(bed) = Bed::new("all", "feed_piecemeal", &names) else { return };
+    // What every client can seed.
+    let refused: Vec<_> = CLIENTS.iter().flat_map(|client| client.cannot_seed).copied().collect();
+    let payloads = bed.payloads(&refused);
+    let tracker = bed.tracker(&payloads);
+    let trackers = [tracker.http(), tracker.udp()];
+    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[] };
+    let seeders: Vec<Running> =
+        CLIENTS.iter().map(|client| client.seed(&swarm, &bed.dir.join(client.name))).collect();
+    for payload in &payloads {
+        let seen = tracker.wait_for_seeders(payload.info_hash, seeders.len());
+        seen.unwrap_or_else(|e| panic!("{}: {e}", payload.name));
+    }
+    let start = Instant::now();
+    for payload in &payloads {
+        get(&bed, payload, Route::Http, &tracker, &seeders[0]);
+    }
+    let time = start.elapsed().as_secs_f32();
+    say(&format!("all feed piecemeal, {} payloads: {time:.1} s", payloads.len()));
     bed.remove();
 }
 

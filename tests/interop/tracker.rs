@@ -48,18 +48,18 @@ impl Tracker {
         format!("udp://{}/announce", self.addr)
     }
 
-    /// Waits until somebody has announced that he has all of a torrent.
-    pub fn wait_for_seeder(&self, torrent: Sha1) -> Result<(), String> {
-        let mut answer = String::new();
-        let seen = poll(TIMEOUT, || {
-            answer = self.scrape(torrent)?;
-            (!answer.contains("8:completei0e")).then_some(())
+    /// Waits until so many have announced that they have all of a torrent.
+    pub fn wait_for_seeders(&self, torrent: Sha1, count: usize) -> Result<(), String> {
+        let mut seen = 0;
+        let done = poll(TIMEOUT, || {
+            seen = self.seeders(torrent).unwrap_or_default();
+            (count <= seen).then_some(())
         });
-        seen.ok_or_else(|| format!("no seeder announced itself: the tracker says {answer:?}"))
+        done.ok_or_else(|| format!("{seen} of {count} seeders announced themselves"))
     }
 
-    /// The tracker's counts for a torrent (BEP 48), as they come.
-    fn scrape(&self, torrent: Sha1) -> Option<String> {
+    /// How many peers told the tracker that they have all of a torrent (BEP 48).
+    fn seeders(&self, torrent: Sha1) -> Option<usize> {
         let mut stream = TcpStream::connect(self.addr).ok()?;
         stream.set_read_timeout(Some(TIMEOUT)).ok()?;
         let escaped: String = torrent.0.iter().map(|byte| format!("%{byte:02x}")).collect();
@@ -68,7 +68,8 @@ impl Tracker {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        answer.contains("8:complete").then_some(answer)
+        let (_, count) = answer.split_once("8:completei")?;
+        count.split_once('e')?.0.parse().ok()
     }
 }
 

@@ -1,0 +1,175 @@
+//! `piecemeal create PATH`: makes a `.torrent` of a file or a folder.
+//!
+//! It goes to NAME.torrent in the current directory, or to `--out`; `-` is standard output, and then
+//! what there is to say goes to standard error. An existing file is kept, but for `--force`.
+//!
+//! Layer: programs.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::flags::Args;
+use super::meter::Meter;
+use super::output::Output;
+use super::{Exit, eprint_line};
+use crate::create::{Created, Plan, Wishes, today};
+use crate::json::Object;
+use crate::metainfo::url;
+use crate::printable::printable;
+use crate::units::size;
+
+/// How many of the names that will look different elsewhere are told.
+const RENAMED_TOLD: usize = 5;
+
+pub fn run(args: &Args) -> Result<Exit> {
+    let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
+    let plan = Plan::new(Path::new(operand), wishes(args)?).context("cannot make a torrent")?;
+    let target = match &args.out {
+        Some(out) if out.as_os_str() == "-" => None,
+        Some(out) => Some(out.clone()),
+        None => Some(PathBuf::from(format!("{}.torrent", plan.name()))),
+    };
+    // Before hours of hashing, not after them.
+    if let Some(target) = &target {
+        check_target(target, args.force).with_context(|| cannot_write(target))?;
+    }
+    let mut meter = Meter::new("hashing", args);
+    let created = plan.hash(&mut |done, total| {
+        meter.update(done, total);
+        ControlFlow::Continue(())
+    });
+    meter.finish();
+    let created = created.context("cannot make a torrent")?.context("hashing was stopped")?;
+    match &target {
+        Some(target) => {
+            write(target, &created.bytes, args.force).with_context(|| cannot_write(target))?;
+        }
+        None => {
+            let mut out = Output::new();
+            out.bytes(&created.bytes)?;
+            out.finish()?;
+        }
+    }
+    warn(&created);
+    tell(args, target.as_deref(), &created)?;
+    Ok(Exit::Done)
+}
+
+fn wishes(args: &Args) -> Result<Wishes> {
+    for tracker in args.announce.iter().flatten() {
+        if url::tracker(tracker.as_bytes()).is_none() {
+            bail!("--announce {tracker}: not the http://, https:// or udp:// address of a tracker");
+        }
+    }
+    for seed in &args.web_seeds {
+        if url::web_seed(seed.as_bytes()).is_none() {
+            bail!("--web-seed {seed}: not an http:// or https:// address");
+        }
+    }
+    Ok(Wishes {
+        name: args.name.clone(),
+        piece_length: args.piece_length,
+        trackers: args.announce.clone(),
+        web_seeds: args.web_seeds.clone(),
+        private: args.private,
+        comment: args.comment.clone(),
+        source: args.source.clone(),
+        creation_date: if args.no_date { None } else { today() },
+    })
+}
+
+fn cannot_write(target: &Path) -> String {
+    format!("cannot write {}", target.display())
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn check_target(target: &Path, force: bool) -> Result<()> {
+    if !fs::metadata(folder_of(target)).context("its folder")?.is_dir() {
+        bail!("its folder is a file");
+    }
+    match fs::symlink_metadata(target) {
+        Ok(there) if there.is_dir() => bail!("it is a folder"),
+        Ok(_) if !force => bail!("it exists; --force overwrites it"),
+        _ => Ok(()),
+    }
+}
+
+/// Writes all or nothing: what was there stays if the disk is full.
+fn write(target: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
+    let temporary = folder_of(target).join(format!(".piecemeal-{}.tmp", std::process::id()));
+    let path = if force { &temporary } else { target };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let done = match written {
+        Ok(()) if force => fs::rename(path, target),
+        written => written,
+    };
+    if done.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    done
+}
+
+fn warn(created: &Created) {
+    for (here, there) in created.renamed.iter().take(RENAMED_TOLD) {
+        let (here, there) = (printable(here), printable(there));
+        eprint_line(&format!("piecemeal: {here} will be {there} where it is downloaded"));
+    }
+    if let Some(more) = created.renamed.len().checked_sub(RENAMED_TOLD + 1) {
+        eprint_line(&format!("piecemeal: and {} more such names", more + 1));
+    }
+    if created.linked != 0 {
+        let count = created.linked;
+        eprint_line(&format!(
+            "piecemeal: {count} of the files lie behind symbolic links, which verify and get do not \
+             follow: they will find them missing here"
+        ));
+    }
+}
+
+fn tell(args: &Args, target: Option<&Path>, created: &Created) -> Result<()> {
+    let torrent = &created.torrent;
+    let (hash, magnet) = (torrent.info_hash.to_string(), torrent.magnet());
+    let (pieces, piece_length) = (torrent.geometry.pieces(), torrent.geometry.piece_length());
+    let path = target.map(|target| target.display().to_string());
+    let text = if args.json {
+        Object::new()
+            .str_or_null("path", path.as_deref())
+            .str("name", &torrent.name)
+            .str("info_hash", &hash)
+            .num("total_length", torrent.stored_length())
+            .num("piece_length", piece_length)
+            .num("pieces", pieces)
+            .num("files", torrent.files.len() as u64)
+            .bool("private", torrent.private)
+            .str("magnet", &magnet)
+            .done()
+    } else if args.quiet {
+        return Ok(());
+    } else {
+        let (files, bytes) = (torrent.files.len(), size(torrent.stored_length()));
+        let what = if files == 1 { "1 file".into() } else { format!("{files} files") };
+        let length = size(piece_length.into());
+        format!(
+            "{}: {what}, {bytes} in {pieces} pieces of {length}\ninfo hash: {hash}\n{magnet}",
+            printable(path.as_deref().unwrap_or(&torrent.name))
+        )
+    };
+    if target.is_none() {
+        eprint_line(&text);
+        return Ok(());
+    }
+    let mut out = Output::new();
+    out.line(text)?;
+    out.finish()
+}

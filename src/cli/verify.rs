@@ -1,0 +1,142 @@
+//! `piecemeal verify TORRENT`: whether the data in `--dir` is what the torrent says. Only reads.
+//!
+//! Exit 0 if every piece matches and every file has its length, else 1 and a summary.
+//!
+//! Layer: programs.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use super::Exit;
+use super::flags::Args;
+use super::input::{self, Input};
+use super::meter::Meter;
+use super::output::Output;
+use crate::bitfield::Bitfield;
+use crate::check::{self, Found};
+use crate::json::{self, Object};
+use crate::printable::printable;
+use crate::storage::Layout;
+use crate::storage::folder::Folder;
+use crate::units::size;
+
+/// How many of the files that are not right are named; all of them with `-v` and in JSON.
+const NAMED_MAX: usize = 10;
+
+pub fn run(args: &Args) -> Result<Exit> {
+    let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
+    let Input::Torrent(torrent) = input::load(operand)? else {
+        bail!("{}: a magnet link has no hashes; give the .torrent", input::shown(operand));
+    };
+    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+    // A folder that is not there is rather a mistake in the command than missing data.
+    Folder::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    let layout = Layout::below(Arc::from(torrent), dir);
+    let mut meter = Meter::new("checking", args);
+    let all = Bitfield::full(layout.geometry().pieces());
+    let found = check::run(&layout, &all, &mut |done, total| {
+        meter.update(done, total);
+        ControlFlow::Continue(())
+    })?;
+    meter.finish();
+    let report = Report::new(&layout, found.context("the check was stopped")?);
+    if !args.quiet || args.json {
+        let mut out = Output::new();
+        if args.json {
+            out.line(report.json())?
+        } else {
+            report.text(&mut out, args.verbose)?
+        }
+        out.finish()?;
+    }
+    Ok(if report.is_right() { Exit::Done } else { Exit::Failed })
+}
+
+struct Report<'a> {
+    layout: &'a Layout,
+    found: Found,
+    /// Files and what is wrong with them; first those that are not even what they should look like.
+    wrong: Vec<(usize, String)>,
+}
+
+impl Report<'_> {
+    fn new(layout: &Layout, found: Found) -> Report<'_> {
+        let troubles = found.troubles.iter().map(|(file, trouble)| (*file, trouble.to_string()));
+        let mut wrong: Vec<(usize, String)> = troubles.collect();
+        // Those have the blame for their pieces; a neighbour that only shares one has not.
+        let blamed: BTreeSet<usize> = found.troubles.iter().map(|(file, _)| *file).collect();
+        for (index, _) in layout.files().iter().enumerate().filter(|(_, file)| file.is_stored()) {
+            let pieces = layout.pieces_of(index);
+            let all = pieces.len();
+            let differ = pieces.clone().filter(|&piece| found.differ.contains(piece)).count();
+            let absent = pieces.filter(|&piece| !found.have.contains(piece)).count() - differ;
+            let what = match (differ, absent) {
+                _ if blamed.contains(&index) => continue,
+                (0, 0) => continue,
+                (_, 0) => format!("{differ} of {all} pieces differ"),
+                (0, _) => format!("{absent} of {all} pieces are not there, or not wholly"),
+                _ => format!("{differ} of {all} pieces differ, {absent} are not there"),
+            };
+            wrong.push((index, what));
+        }
+        Report { layout, found, wrong }
+    }
+
+    /// A missing file without a byte is in no piece, and is missing all the same.
+    fn is_right(&self) -> bool {
+        self.found.have.is_full() && self.found.troubles.is_empty()
+    }
+
+    fn absent(&self) -> u32 {
+        self.found.have.len() - self.found.have.count() - self.found.differ.count()
+    }
+
+    /// A file's path below `--dir`.
+    fn path(&self, file: usize) -> String {
+        let parts = self.layout.components(file);
+        parts.into_iter().map(Path::new).collect::<PathBuf>().display().to_string()
+    }
+
+    fn text(&self, out: &mut Output, verbose: u8) -> Result<()> {
+        let Found { have, differ, .. } = &self.found;
+        let torrent = self.layout.torrent();
+        let name = printable(&torrent.name);
+        let (good, all, bytes) = (have.count(), have.len(), size(torrent.stored_length()));
+        if self.is_right() {
+            return out.line(format!("{name}: all {all} pieces match, {bytes}"));
+        }
+        let (differ, absent) = (differ.count(), self.absent());
+        out.line(format!(
+            "{name}: {good} of {all} pieces match, {differ} differ, {absent} are not there"
+        ))?;
+        let named = if verbose == 0 { NAMED_MAX } else { usize::MAX };
+        for (file, what) in self.wrong.iter().take(named) {
+            out.line(format!("  {}: {}", printable(&self.path(*file)), printable(what)))?;
+        }
+        match self.wrong.len().saturating_sub(named) {
+            0 => Ok(()),
+            more => out.line(format!("  and {more} more files; -v names them all")),
+        }
+    }
+
+    fn json(&self) -> String {
+        let torrent = self.layout.torrent();
+        let file = |(file, what): &(usize, String)| {
+            Object::new().str("path", &self.path(*file)).str("problem", what).done()
+        };
+        Object::new()
+            .str("name", &torrent.name)
+            .str("info_hash", &torrent.info_hash.to_string())
+            .bool("complete", self.is_right())
+            .num("pieces", self.found.have.len())
+            .num("good", self.found.have.count())
+            .num("bad", self.found.differ.count())
+            .num("missing", self.absent())
+            .raw("files", &json::array(self.wrong.iter().map(file)))
+            .done()
+    }
+}
