@@ -8,11 +8,13 @@
 
 mod support;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, unbounded};
 
 use support::fixture::{Fixture, Folder, Recipe};
 use support::hostile::{Behaviour, MATRIX, Scene};
@@ -69,7 +71,7 @@ impl Arena {
     }
 
     /// The client dials the bad peers first and the honest seed last.
-    fn run(&self, bad: &[Peer], meanwhile: impl FnOnce() + Send) -> Result<Ended, String> {
+    fn run(&self, bad: &[Peer], meanwhile: impl FnOnce(Dialler) + Send) -> Result<Ended, String> {
         let torrent = self.folder.file("two.torrent", &self.fixture.torrent(&[]));
         let data = self.folder.folder("data");
         let running = Run::piecemeal(&["get", "-v", "--port", "6881", "--listen"])
@@ -81,8 +83,16 @@ impl Arena {
             .peers([self.honest.addr])
             .start();
         let end = thread::scope(|scope| {
-            scope.spawn(meanwhile);
-            running.finish(Duration::from_secs(60))
+            let (opened, open) = unbounded::<Weak<TcpStream>>();
+            let until = Instant::now() + Duration::from_secs(2);
+            let dialler = Dialler { client: self.client, opened, until };
+            scope.spawn(|| meanwhile(dialler));
+            let end = running.finish(Duration::from_secs(60));
+            // One that floods need not notice for a minute that nobody listens any more.
+            open.iter().filter_map(|stream| stream.upgrade()).for_each(|stream| {
+                let _ = stream.shutdown(Shutdown::Both);
+            });
+            end
         });
         let said = || format!("; it said:\n{}", end.stderr);
         if end.code != Some(0) {
@@ -102,17 +112,16 @@ impl Arena {
     }
 
     /// Dials the client from an address of its own, once for each variant; until it is gone.
-    fn dial_in(&self, behaviour: &'static Behaviour, met: &AtomicUsize) {
+    fn dial_in(&self, behaviour: &'static Behaviour, dialler: &Dialler, met: &AtomicUsize) {
         let scene = self.scene();
         let variants: Vec<usize> = (0..behaviour.variants).collect();
-        let patience = Instant::now() + Duration::from_secs(2);
         thread::scope(|scope| {
             // A few at a time: those that wait must not keep the others from their turn.
             for some in variants.chunks(variants.len().div_ceil(4)) {
                 let scene = &scene;
                 scope.spawn(move || {
                     for &variant in some {
-                        let Some(mut wire) = dial(own_ip(), self.client, patience) else { return };
+                        let Some(mut wire) = dialler.dial(own_ip()) else { return };
                         met.fetch_add(1, Ordering::Relaxed);
                         let _ = (behaviour.play)(&mut wire, scene, variant);
                     }
@@ -122,13 +131,25 @@ impl Arena {
     }
 }
 
-/// Dials the client, which may still be starting (then it refuses), or have ended.
-fn dial(from: IpAddr, to: SocketAddr, until: Instant) -> Option<Wire> {
-    loop {
-        match Wire::dial_from(from, to) {
-            Ok(wire) => return Some(wire),
-            Err(_) if Instant::now() < until => thread::yield_now(),
-            Err(_) => return None,
+/// Dials the client, while there is one.
+struct Dialler {
+    client: SocketAddr,
+    opened: Sender<Weak<TcpStream>>,
+    /// Before that, the client may still be starting.
+    until: Instant,
+}
+
+impl Dialler {
+    fn dial(&self, from: IpAddr) -> Option<Wire> {
+        loop {
+            match Wire::dial_from(from, self.client) {
+                Ok(wire) => {
+                    let _ = self.opened.send(Arc::downgrade(&wire.stream));
+                    return Some(wire);
+                }
+                Err(_) if Instant::now() < self.until => thread::yield_now(),
+                Err(_) => return None,
+            }
         }
     }
 }
@@ -138,7 +159,7 @@ fn check(behaviour: &'static Behaviour) -> Result<Duration, String> {
     let arena = Arena::new();
     let bad = [arena.bad_peer(behaviour)];
     let met = AtomicUsize::new(0);
-    let end = arena.run(&bad, || arena.dial_in(behaviour, &met))?;
+    let end = arena.run(&bad, |dialler| arena.dial_in(behaviour, &dialler, &met))?;
     if bad[0].met() == 0 || met.load(Ordering::Relaxed) == 0 {
         return Err(format!("not met: {} dials, {met:?} calls", bad[0].met()));
     }
@@ -177,7 +198,7 @@ fn check_fifty(names: &[&str]) {
         MATRIX.iter().filter(|row| names.is_empty() || names.contains(&row.name)).collect();
     let arena = Arena::new();
     let bad: Vec<Peer> = (0..50).map(|n| arena.bad_peer(rows[n % rows.len()])).collect();
-    if let Err(why) = arena.run(&bad, || {}) {
+    if let Err(why) = arena.run(&bad, drop) {
         panic!("fifty of {names:?}: {why}");
     }
 }
@@ -214,10 +235,9 @@ fn p7_a_peer_that_comes_back_a_thousand_times() {
     let hello = handshake(&arena.fixture.info_hash, &peer_id(b"-BA0007-", 7), false);
     let came = AtomicUsize::new(0);
     let from = own_ip();
-    let end = arena.run(&[], || {
-        let patience = Instant::now() + Duration::from_secs(2);
+    let end = arena.run(&[], |dialler| {
         for _ in 0..1000 {
-            let Some(mut wire) = dial(from, arena.client, patience) else { return };
+            let Some(mut wire) = dialler.dial(from) else { return };
             came.fetch_add(1, Ordering::Relaxed);
             let _ = wire.send(&hello);
         }
@@ -230,10 +250,9 @@ fn p7_a_peer_that_comes_back_a_thousand_times() {
 #[track_caller]
 fn check_crowd(addresses: impl Iterator<Item = IpAddr> + Send) {
     let arena = Arena::new();
-    let (mut held, client) = (Vec::new(), arena.client);
-    let end = arena.run(&[], || {
-        let patience = Instant::now() + Duration::from_secs(2);
-        held.extend(addresses.map_while(|from| dial(from, client, patience)));
+    let mut held = Vec::new();
+    let end = arena.run(&[], |dialler| {
+        held.extend(addresses.map_while(|from| dialler.dial(from)));
     });
     end.unwrap_or_else(|why| panic!("{why}"));
     assert!(100 < held.len(), "only {} connections", held.len());

@@ -9,6 +9,7 @@
 //! seeder    an honest peer that has everything, in memory; fast, or with a limit
 //! hostile   the table of what bad peers do
 //! peer      a scripted peer: it says what a closure says
+//! place     a torrent on disk and a folder for its data
 //! tracker   HTTP and UDP, honest or not
 //! run       a program as a child: output, exit code, time, memory, signals
 //! ```
@@ -19,6 +20,7 @@
 pub mod fixture;
 pub mod hostile;
 pub mod peer;
+pub mod place;
 pub mod run;
 pub mod seeder;
 pub mod tracker;
