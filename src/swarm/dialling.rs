@@ -109,12 +109,10 @@ impl Swarm {
         self.tell(conn, message);
     }
 
-    /// A connection to the same client. An id alone proves nothing, since anybody can copy it: it
-    /// must come from the same host, or the other one must have shown its worth.
+    /// A connection to the same client. An id alone proves nothing, since anybody can copy it, and
+    /// keep the one it belongs to out that way: it must come from the same host.
     fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
-        let same = |peer: &&Peer| {
-            peer.id == hello.peer_id && (peer.addr.ip() == hello.addr.ip() || peer.received != 0)
-        };
+        let same = |peer: &Peer| peer.id == hello.peer_id && peer.addr.ip() == hello.addr.ip();
         self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
     }
 

@@ -277,6 +277,14 @@ fn ourselves_and_peers_that_we_have_are_dropped() {
     let third = p.dialled(other).unwrap();
     p.shakes_hands(third, other, p.hosts - 1, false);
     assert!(p.is_connected(third));
+    // Not even when it has sent something: else a copy could keep the true one out for ever.
+    p.sends_everything(first);
+    let copied = p.address();
+    p.knows(copied);
+    let fourth = p.dialled(copied).unwrap();
+    let id = p.swarm.peers[&first].id.0[0];
+    p.shakes_hands(fourth, copied, id, false);
+    assert!(p.is_connected(first) && p.is_connected(fourth));
 }
 
 #[test]
