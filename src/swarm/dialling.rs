@@ -174,18 +174,24 @@ impl Swarm {
         } else {
             self.book.ban(addr);
         }
-        self.drop_peer(conn, DropReason::Banned, now);
+        // One that has left may be back already, under another number.
+        let back = |peer: &Peer| match incoming {
+            true => peer.incoming && peer.addr.ip() == addr.ip(),
+            false => peer.addr == addr,
+        };
+        let back = self.peers.iter().filter(|(_, peer)| back(peer)).map(|(&conn, _)| conn);
+        let again: Vec<ConnId> = if known.is_none() { back.collect() } else { vec![conn] };
+        again.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Banned, now));
     }
 
-    /// Makes places for addresses that were never tried, at the cost of peers that give nothing.
+    /// Makes places for those that wait for one, at the cost of peers that give nothing.
     pub(super) fn evict(&mut self, now: Instant) {
-        let waits = self.free_places() == 0 && self.book.has_untried(now);
-        if !waits || now < self.last_eviction + EVICTION_EVERY || self.finished {
+        let due = self.last_eviction + EVICTION_EVERY <= now;
+        if !due || self.free_places() != 0 || self.finished {
             return;
         }
+        let Some((limit, places)) = self.places_wanted(now) else { return };
         self.last_eviction = now;
-        let starving = self.last_block + STARVING <= now;
-        let limit = if starving { USELESS_WHILE_STARVING } else { USELESS };
         let age = |peer: &Peer| now.saturating_duration_since(peer.useless_since());
         let mut useless: Vec<(Duration, ConnId)> = self
             .peers

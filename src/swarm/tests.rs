@@ -378,6 +378,20 @@ fn fifty_useless_peers_make_room_for_the_one_that_waits() {
 }
 
 #[test]
+fn one_that_was_banned_after_it_left_is_dropped_when_it_is_back() {
+    let mut p = play();
+    let bad = p.joins([1]);
+    let addr = p.swarm.peers[&bad].addr;
+    p.fact(Fact::Gone { conn: bad, end: End::Lost("bye".into()) });
+    p.actions.clear();
+    p.wait(Duration::from_secs(5));
+    let back = p.dialled(addr).unwrap();
+    p.shakes_hands(back, addr, 1, false);
+    p.fact(Fact::Guilty { conn: bad, piece: 1 });
+    assert!(!p.is_connected(back));
+}
+
+#[test]
 fn dials_are_limited_and_repeated_with_pauses() {
     let mut p = play_with(|config| config.max_peers = 3);
     let addrs: Vec<SocketAddr> = (0..9).map(|_| p.address()).collect();
