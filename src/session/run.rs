@@ -223,7 +223,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Event::Accepted { socket, addr } => {
                 // No place: closing it says so.
-                if let Some(conn) = self.swarm.incoming(addr)
+                if let Some(conn) = self.swarm.incoming(addr, now)
                     && let Err(gone) = self.links.accept(conn, addr, socket.into())
                 {
                     self.swarm.handle(now, gone);

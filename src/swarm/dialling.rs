@@ -23,12 +23,19 @@ const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
 const USELESS_WHILE_STARVING: Duration = Duration::from_secs(3);
 const USELESS: Duration = Duration::from_secs(45);
 
+/// The same while we starve, and who waits is no new address but one that failed before, or one
+/// that dialled us: it may be the honest one, or of no use again.
+const USELESS_FOR_ANOTHER_TRY: Duration = Duration::from_secs(12);
+
 /// We starve when no block came for so long.
 const STARVING: Duration = Duration::from_secs(2);
 
 /// How often, and how many at once, places are made for others.
 const EVICTION_EVERY: Duration = Duration::from_secs(1);
 const EVICTIONS: usize = 10;
+
+/// How long one that dialled us in vain is thought to try again.
+const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
 
 impl Swarm {
     /// Dials as many addresses as there are places for.
@@ -57,8 +64,12 @@ impl Swarm {
     }
 
     /// Somebody dialled us. Its number, if there is a place for it.
-    pub fn incoming(&mut self, addr: SocketAddr) -> Option<ConnId> {
-        if self.finished || self.free_places() == 0 || !self.book.welcomes(addr.ip()) {
+    pub fn incoming(&mut self, addr: SocketAddr, now: Instant) -> Option<ConnId> {
+        if self.finished || !self.book.welcomes(addr.ip()) {
+            return None;
+        }
+        if self.free_places() == 0 {
+            self.turned_away = Some(now);
             return None;
         }
         let conn = self.next_conn();
@@ -200,8 +211,24 @@ impl Swarm {
             .filter(|&(age, _)| limit <= age)
             .collect();
         useless.sort_unstable();
-        for (after, conn) in useless.into_iter().rev().take(EVICTIONS) {
+        for (after, conn) in useless.into_iter().rev().take(places) {
             self.drop_peer(conn, DropReason::Useless { after }, now);
+        }
+    }
+
+    /// How useless a peer must have been to give its place to those that wait, and how many places
+    /// are wanted at once; `None` if nobody waits. Peers that choke us need time to give us a turn,
+    /// so for anybody but a stranger only one has to go at a time, and only while we starve.
+    fn places_wanted(&self, now: Instant) -> Option<(Duration, usize)> {
+        let starving = self.last_block + STARVING <= now;
+        let knocks = self.turned_away.is_some_and(|when| now < when + KNOCKS_AGAIN);
+        match (starving, self.book.has_untried(now)) {
+            (true, true) => Some((USELESS_WHILE_STARVING, EVICTIONS)),
+            (false, true) => Some((USELESS, EVICTIONS)),
+            (true, false) if knocks || self.book.has_ready(now) => {
+                Some((USELESS_FOR_ANOTHER_TRY, 1))
+            }
+            _ => None,
         }
     }
 

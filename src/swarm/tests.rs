@@ -378,6 +378,29 @@ fn fifty_useless_peers_make_room_for_the_one_that_waits() {
 }
 
 #[test]
+fn useless_peers_make_room_for_one_that_failed_once_and_for_one_that_dials_us() {
+    let mut p = play_with(|config| config.max_peers = 5);
+    let late = p.address();
+    p.knows(late);
+    let conn = p.dialled(late).unwrap();
+    p.fact(Fact::Gone { conn, end: End::Lost("refused".into()) });
+    (0..5).for_each(|_| _ = p.joins([]));
+    p.actions.clear();
+    p.wait(Duration::from_secs(20));
+    assert!(p.dialled(late).is_some(), "it is tried again");
+
+    let mut p = play_with(|config| config.max_peers = 5);
+    (0..5).for_each(|_| _ = p.joins([]));
+    let caller = p.address();
+    let mut let_in = None;
+    for _ in 0..20 {
+        let_in = let_in.or(p.swarm.incoming(caller, p.now));
+        p.wait(Duration::from_secs(1));
+    }
+    assert!(let_in.is_some());
+}
+
+#[test]
 fn one_that_was_banned_after_it_left_is_dropped_when_it_is_back() {
     let mut p = play();
     let bad = p.joins([1]);
