@@ -91,6 +91,13 @@ impl Begun {
         }
     }
 
+    /// Whether a block has been owed for at least `age`.
+    pub fn is_late(&self, now: Instant, age: Duration) -> bool {
+        let late = |since: Instant| age <= now.saturating_duration_since(since);
+        let owed = |block: &&Block| !block.arrived && !block.is_unasked();
+        self.blocks.iter().filter(owed).any(|block| block.since.is_some_and(late))
+    }
+
     /// The blocks that are owed for at least `age`, but not by this peer, and may be asked again.
     pub fn owed(
         &self,

@@ -154,6 +154,20 @@ fn a_corrupt_piece_is_fetched_from_one_peer_alone() {
 }
 
 #[test]
+fn a_corrupt_piece_is_not_left_to_one_that_sends_nothing() {
+    let mut s = script(&[0, 1, 2]);
+    let all = Bitfield::full(4);
+    s.picker.corrupt(3);
+    assert_eq!(s.pick(A, &all, 1).len(), 1);
+    s.after(ALONE_AGE - Duration::from_millis(1));
+    assert_eq!(s.pick(B, &all, 9), []);
+    s.after(Duration::from_millis(1));
+    let picked = s.pick(B, &all, 9);
+    let due = ALONE_AGE;
+    assert_eq!(picked, [(3, 1, Reason::Join), (3, 0, Reason::Endgame { due })]);
+}
+
+#[test]
 fn the_count_of_unasked_blocks_is_right_whatever_happens() {
     for seed in 0..100 {
         let mut rng = fastrand::Rng::with_seed(seed);
