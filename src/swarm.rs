@@ -167,6 +167,8 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When somebody who dialled us found no place.
+    turned_away: Option<Instant>,
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
@@ -197,6 +199,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            turned_away: None,
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
