@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Something that takes bytes from strangers, and what must hold for it.
@@ -84,7 +84,10 @@ pub fn fuzz(target: &Target, seed: u64, limit: Limit) -> Report {
         if rng.u8(..) < 16 && input.len() <= KEPT_LEN_MAX {
             match pool.len() - seeds.len() {
                 kept if kept < POOL_MAX => pool.push(input),
-                _ => pool[rng.usize(seeds.len()..)] = input,
+                _ => {
+                    let old = rng.usize(seeds.len()..pool.len());
+                    pool[old] = input;
+                }
             }
         }
     }
@@ -93,7 +96,10 @@ pub fn fuzz(target: &Target, seed: u64, limit: Limit) -> Report {
 }
 
 fn guarded(target: &Target, input: &[u8]) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(|| (target.check)(input))).map_err(|panic| message(&*panic))
+    CHECKING.store(true, Ordering::Relaxed);
+    let result = catch_unwind(AssertUnwindSafe(|| (target.check)(input)));
+    CHECKING.store(false, Ordering::Relaxed);
+    result.map_err(|panic| message(&*panic))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -123,9 +129,17 @@ fn shorten(target: &Target, mut panic: String, mut input: Vec<u8>) -> (String, V
     (panic, input)
 }
 
-/// Panics are expected, and told in the report.
+/// Whether a check runs: its panics are told in the report.
+static CHECKING: AtomicBool = AtomicBool::new(false);
+
+/// The panics of checks are not printed; our own are.
 pub fn silence_panics() {
-    set_hook(Box::new(|_| {}));
+    let print = take_hook();
+    set_hook(Box::new(move |panic| {
+        if !CHECKING.load(Ordering::Relaxed) {
+            print(panic);
+        }
+    }));
 }
 
 impl Failure {
