@@ -89,14 +89,14 @@ impl Swarm {
             self.book.ban(addr);
             return self.refuse(conn, &hello, DropReason::Ourselves, now);
         }
-        if let Some(other) = self.duplicate_of(&hello) {
+        let twin = self.duplicate_of(&hello);
+        if let Some(other) = twin {
             // Both ends must close the same one of two connections that were dialled crosswise.
             let crosswise = self.peers[&other].incoming != hello.incoming;
             let keep_new = crosswise && hello.incoming == (self.config.peer_id < hello.peer_id);
             if !keep_new {
                 return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);
             }
-            self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
         }
         let pieces = self.picker.geometry().pieces();
         let mut peer = Peer::new(addr, hello.incoming, hello.peer_id, pieces, now);
@@ -105,6 +105,10 @@ impl Swarm {
         self.announce(Decision::Welcome { conn, addr, client, incoming: hello.incoming });
         self.say_what_we_have(conn, peer.fast);
         self.peers.insert(conn, peer);
+        // Only now: the place that becomes free is the other one's, not this one's too.
+        if let Some(other) = twin {
+            self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
+        }
     }
 
     /// The first message: what we have. Nothing says it shorter when that is nothing; with the Fast
