@@ -352,30 +352,30 @@ impl Picker {
     /// The piece matched its hash and is in its file. Returns who was asked for blocks of it that
     /// are no longer needed.
     pub fn stored(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
-        let mut owed = Vec::new();
-        match self.begun.remove(&piece) {
-            Some(begun) => {
-                self.unasked -= begun.unasked();
-                let span = |(conn, block)| (conn, self.geometry.block(piece, block));
-                owed.extend(begun.asked().map(span));
-            }
-            None => self.rarity.remove(piece),
-        }
+        let owed = self.end(piece);
+        self.rarity.remove(piece);
         self.suspects.retain(|&suspect| suspect != piece);
         self.have.insert(piece);
         owed
     }
 
     /// The piece did not match its hash. It is fetched again, from one peer alone where several
-    /// contributed, so that the next failure has a name.
-    pub fn corrupt(&mut self, piece: PieceIndex) {
-        if let Some(begun) = self.begun.remove(&piece) {
-            self.unasked -= begun.unasked();
-        }
+    /// contributed, so that the next failure has a name. Returns who was asked for blocks of it:
+    /// one that came from a peer which had been dropped meanwhile is owed still.
+    pub fn corrupt(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
+        let owed = self.end(piece);
         if !self.suspects.contains(&piece) {
             self.suspects.push(piece);
         }
         self.rarity.insert(piece);
+        owed
+    }
+
+    /// Forgets what is here of a piece, and who owes what of it: they are returned.
+    fn end(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
+        let Some(begun) = self.begun.remove(&piece) else { return Vec::new() };
+        self.unasked -= begun.unasked();
+        begun.asked().map(|(conn, block)| (conn, self.geometry.block(piece, block))).collect()
     }
 }
 

@@ -157,7 +157,7 @@ pub struct Swarm {
     book: AddressBook,
     /// In order, so that a run in virtual time repeats.
     peers: BTreeMap<ConnId, Peer>,
-    dials: BTreeMap<ConnId, SocketAddr>,
+    dials: BTreeMap<ConnId, Dial>,
     last_conn: u32,
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
@@ -173,6 +173,13 @@ pub struct Swarm {
     tracker_failures: usize,
     tracker_error: Option<String>,
     finished: bool,
+}
+
+/// A connection whose handshake is not done yet.
+struct Dial {
+    addr: SocketAddr,
+    /// It dialled us: how this ends says nothing of the address, which the book may know too.
+    incoming: bool,
 }
 
 /// What went over the wires in this run.
@@ -328,7 +335,9 @@ impl Swarm {
         senders.sort_unstable();
         senders.dedup();
         self.announce(Decision::Corrupt { piece, senders: senders.len() });
-        self.picker.corrupt(piece);
+        for (conn, span) in self.picker.corrupt(piece) {
+            self.cancel(conn, span);
+        }
         if let [alone] = senders[..] {
             self.ban(alone, BanReason::SentCorruptPiece(piece), now);
         }

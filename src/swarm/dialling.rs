@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, BanReason, DEPARTED_MAX, Decision, DropReason, End, Hello, Peer, Stuck, Swarm,
+    Action, BanReason, DEPARTED_MAX, Decision, Dial, DropReason, End, Hello, Peer, Stuck, Swarm,
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
@@ -43,7 +43,7 @@ impl Swarm {
         while !self.finished && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
             let Some((addr, source)) = self.book.next(now) else { break };
             let conn = self.next_conn();
-            self.dials.insert(conn, addr);
+            self.dials.insert(conn, Dial { addr, incoming: false });
             self.decide(|| Decision::Dial { conn, addr, source });
             self.actions.push(Action::Dial { conn, addr });
         }
@@ -74,7 +74,7 @@ impl Swarm {
         }
         let conn = self.next_conn();
         // Until the handshake is done it takes a place like one that we dial.
-        self.dials.insert(conn, addr);
+        self.dials.insert(conn, Dial { addr, incoming: true });
         Some(conn)
     }
 
@@ -147,9 +147,10 @@ impl Swarm {
             End::Lost(why) => DropReason::Gone(why),
             End::Violation(rule) => DropReason::Violation(rule),
         };
-        if let Some(addr) = self.dials.remove(&conn) {
-            let why = reason.to_string();
-            self.book.failed(addr, &why, false, now);
+        if let Some(Dial { addr, incoming }) = self.dials.remove(&conn) {
+            if !incoming {
+                self.book.failed(addr, &reason.to_string(), false, now);
+            }
             self.announce(Decision::Drop { conn, addr, reason });
             self.actions.push(Action::HangUp { conn });
             self.dial(now);

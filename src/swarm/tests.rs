@@ -252,6 +252,54 @@ fn of_several_senders_only_the_guilty_one_is_banned() {
 }
 
 #[test]
+fn a_piece_that_fails_while_it_is_owed_is_asked_for_once() {
+    let mut p = play();
+    let a = p.joins([3]);
+    let owed = p.asked(a);
+    assert_eq!(owed.len(), 2);
+    // Its blocks came from peers that were dropped before their word was heard.
+    p.fact(Fact::Corrupt { piece: 3, senders: vec![ConnId(98), ConnId(99)] });
+    assert!(owed.iter().all(|span| p.told(a, &Message::Cancel(*span))));
+    assert_eq!(p.asked(a), owed, "and once more");
+}
+
+#[test]
+fn one_that_dialled_us_and_failed_leaves_our_dial_to_it_alone() {
+    let mut p = play();
+    let addr = p.address();
+    p.knows(addr);
+    assert!(p.dialled(addr).is_some());
+    let incoming = p.swarm.incoming(addr).unwrap();
+    p.fact(Fact::Gone { conn: incoming, end: End::Lost("no handshake".into()) });
+    p.actions.clear();
+    p.wait(Duration::from_secs(5));
+    assert_eq!(p.dialled(addr), None, "the first dial is still on its way");
+}
+
+#[test]
+fn one_of_two_crosswise_connections_gives_its_place_to_nobody_twice() {
+    let mut p = play_with(|config| config.max_peers = 2);
+    let addrs: Vec<SocketAddr> = (0..3).map(|_| p.address()).collect();
+    p.fact(Fact::Addresses { source: Source::Tracker, addrs: addrs.clone() });
+    let dialled = p.dialled(addrs[0]).unwrap();
+    p.shakes_hands(dialled, addrs[0], b'z', false);
+    let other = p.dialled(addrs[1]).unwrap();
+    p.fact(Fact::Gone { conn: other, end: End::Lost("refused".into()) });
+    let third = p.dialled(addrs[2]).unwrap();
+    p.fact(Fact::Gone { conn: third, end: End::Lost("refused".into()) });
+    // Its own dial is the one to keep, since its id is the greater one.
+    let incoming = p.swarm.incoming(addrs[0]).unwrap();
+    p.knows(SocketAddr::from(([10, 0, 0, 200], 1)));
+    p.knows(SocketAddr::from(([10, 0, 0, 201], 1)));
+    let peer_id = PeerId([b'z'; 20]);
+    let reserved = Reserved::default();
+    let hello = Hello { addr: addrs[0], incoming: true, peer_id, reserved };
+    p.fact(Fact::Connected { conn: incoming, hello });
+    assert!(p.is_connected(incoming) && !p.is_connected(dialled));
+    assert_eq!(p.swarm.peers.len() + p.swarm.dials.len(), 2);
+}
+
+#[test]
 fn ourselves_and_peers_that_we_have_are_dropped() {
     let mut p = play();
     let addr = p.address();

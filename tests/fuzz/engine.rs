@@ -13,8 +13,8 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
     /// Makes another input of one; the second is another seed, to take parts of.
     pub mutate: fn(&mut fastrand::Rng, &[u8], &[u8]) -> Vec<u8>,
-    /// Panics if something does not hold.
-    pub check: fn(&[u8]),
+    /// Panics if something does not hold. Whether the input was taken as valid.
+    pub check: fn(&[u8]) -> bool,
 }
 
 #[derive(Clone, Copy)]
@@ -36,6 +36,8 @@ pub struct Report {
     name: &'static str,
     seed: u64,
     runs: u64,
+    /// Inputs that were valid.
+    taken: u64,
     time: Duration,
     slowest: Duration,
     pub failure: Option<Failure>,
@@ -54,7 +56,8 @@ pub fn fuzz(target: &Target, seed: u64, limit: Limit) -> Report {
     let mut pool = seeds.clone();
     let started = Instant::now();
     let (name, slowest) = (target.name, Duration::ZERO);
-    let mut report = Report { name, seed, runs: 0, time: slowest, slowest, failure: None };
+    let mut report =
+        Report { name, seed, runs: 0, taken: 0, time: slowest, slowest, failure: None };
     loop {
         let over = match limit {
             Limit::Runs(runs) => runs <= report.runs,
@@ -73,15 +76,20 @@ pub fn fuzz(target: &Target, seed: u64, limit: Limit) -> Report {
             }
         };
         let begun = Instant::now();
-        if let Err(panic) = guarded(target, &input) {
-            let (panic, input) = shorten(target, panic, input);
-            report.failure = Some(Failure { seed, run: report.runs, panic, input });
-            break;
-        }
+        let taken = match guarded(target, &input) {
+            Ok(taken) => taken,
+            Err(panic) => {
+                let (panic, input) = shorten(target, panic, input);
+                report.failure = Some(Failure { seed, run: report.runs, panic, input });
+                break;
+            }
+        };
         report.slowest = report.slowest.max(begun.elapsed());
         report.runs += 1;
-        // Changes on top of changes lead further away, so some are kept for a while.
-        if rng.u8(..) < 16 && input.len() <= KEPT_LEN_MAX {
+        report.taken += u64::from(taken);
+        // Changes on top of changes lead further away, so some are kept for a while; what was
+        // refused leads nowhere.
+        if taken && rng.u8(..) < 16 && input.len() <= KEPT_LEN_MAX {
             match pool.len() - seeds.len() {
                 kept if kept < POOL_MAX => pool.push(input),
                 _ => {
@@ -95,7 +103,7 @@ pub fn fuzz(target: &Target, seed: u64, limit: Limit) -> Report {
     report
 }
 
-fn guarded(target: &Target, input: &[u8]) -> Result<(), String> {
+fn guarded(target: &Target, input: &[u8]) -> Result<bool, String> {
     CHECKING.store(true, Ordering::Relaxed);
     let result = catch_unwind(AssertUnwindSafe(|| (target.check)(input)));
     CHECKING.store(false, Ordering::Relaxed);
@@ -120,7 +128,7 @@ fn shorten(target: &Target, mut panic: String, mut input: Vec<u8>) -> (String, V
             tries += 1;
             match guarded(target, &shorter) {
                 Err(other) => (panic, input) = (other, shorter),
-                Ok(()) => at += part,
+                Ok(_) => at += part,
             }
         }
         // At the smallest size it goes on for as long as that helps.
@@ -162,14 +170,15 @@ impl Failure {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Report { name, seed, runs, time, slowest, failure } = self;
+        let Report { name, seed, runs, taken, time, slowest, failure } = self;
         let verdict = if failure.is_none() { "held" } else { "FAILED" };
         let rate = *runs as f64 / time.as_secs_f64().max(1e-9);
         let slowest = slowest.as_secs_f64() * 1e3;
+        let valid = 100 * taken / runs.max(&1);
         write!(
             f,
-            "{name:<13} {verdict:<6} {runs:>9} inputs, {rate:>8.0} a second, the slowest \
-             {slowest:>5.1} ms, seed {seed}"
+            "{name:<13} {verdict:<6} {runs:>9} inputs, {valid:>3} % valid, {rate:>8.0} a second, \
+             the slowest {slowest:>5.1} ms, seed {seed}"
         )
     }
 }

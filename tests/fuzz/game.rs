@@ -38,7 +38,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     (0..8).map(|n| (0..n * 100).map(|_| rng.u8(..)).collect()).collect()
 }
 
-pub fn play(input: &[u8]) {
+pub fn play(input: &[u8]) -> bool {
     let mut game = Game::new(Dice::new(input));
     while !game.dice.is_over() && !game.is_over() {
         game.step();
@@ -52,6 +52,7 @@ pub fn play(input: &[u8]) {
         }
     }
     game.the_seed_comes();
+    true
 }
 
 struct Game<'a> {

@@ -104,9 +104,9 @@ fn replay(targets: &[&Target], path: &str) -> ExitCode {
         eprintln!("fuzz: --input needs --target and a file that can be read");
         return ExitCode::from(2);
     };
-    (target.check)(&input);
+    let taken = (target.check)(&input);
     values::clean_up();
-    println!("{}: held", target.name);
+    println!("{}: held; {}", target.name, if taken { "valid" } else { "refused" });
     ExitCode::SUCCESS
 }
 

@@ -18,8 +18,10 @@ pub struct Rules {
     may_give_up: bool,
     have: Bitfield,
     conns: BTreeMap<ConnId, Conn>,
-    /// Who had dialled us, of those that are gone.
-    left: BTreeMap<ConnId, bool>,
+    /// Those that are gone.
+    left: BTreeSet<ConnId>,
+    /// Addresses from which we were dialled.
+    dialled_us: BTreeSet<SocketAddr>,
     /// Addresses that we had dialled and that are never to be dialled again.
     banned: BTreeSet<SocketAddr>,
     pub finished: bool,
@@ -47,7 +49,8 @@ impl Rules {
             may_give_up,
             have,
             conns: BTreeMap::new(),
-            left: BTreeMap::new(),
+            left: BTreeSet::new(),
+            dialled_us: BTreeSet::new(),
             banned: BTreeSet::new(),
             finished: false,
             gave_up: false,
@@ -56,7 +59,10 @@ impl Rules {
 
     /// Somebody dialled us and was given this number, or we dial.
     pub fn opened(&mut self, conn: ConnId, addr: SocketAddr, incoming: bool) {
-        assert!(!self.left.contains_key(&conn), "{conn} is used twice");
+        assert!(!self.left.contains(&conn), "{conn} is used twice");
+        if incoming {
+            self.dialled_us.insert(addr);
+        }
         let fresh = Conn {
             addr,
             incoming,
@@ -115,9 +121,8 @@ impl Rules {
                 }
             }
             Action::HangUp { conn } => {
-                let gone = self.conns.remove(conn);
-                let gone = gone.unwrap_or_else(|| panic!("{conn} is hung up on twice"));
-                self.left.insert(*conn, gone.incoming);
+                assert!(self.conns.remove(conn).is_some(), "{conn} is hung up on twice");
+                self.left.insert(*conn);
             }
             Action::MorePeers => {}
             Action::Finished => {
@@ -142,9 +147,9 @@ impl Rules {
                 assert!(*blocks != 0);
                 conn.asked.clear();
             }
-            Decision::Ban { addr, .. } => {
-                let ours = |conn: &&Conn| conn.addr == *addr && !conn.incoming;
-                self.banned.extend(self.conns.values().find(ours).map(|conn| conn.addr));
+            // One that dialled us is banned by its host: its port says nothing.
+            Decision::Ban { addr, .. } if !self.dialled_us.contains(addr) => {
+                self.banned.insert(*addr);
             }
             _ => {}
         }

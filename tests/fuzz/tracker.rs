@@ -28,14 +28,16 @@ pub fn answers() -> Vec<Vec<u8>> {
 }
 
 /// Peers are few, different and can be dialled; intervals are within limits; words are printable.
-pub fn http(body: &[u8]) {
-    match answer::announce(body) {
-        Ok(answer) => sensible(&answer),
-        Err(error) => sensible_error(&error),
+pub fn http(body: &[u8]) -> bool {
+    let announced = answer::announce(body);
+    match &announced {
+        Ok(answer) => sensible(answer),
+        Err(error) => sensible_error(error),
     }
     if let Err(error) = answer::scrape(body, HASH) {
         sensible_error(&error);
     }
+    announced.is_ok()
 }
 
 fn sensible(answer: &Answer) {
@@ -86,12 +88,14 @@ pub fn datagrams() -> Vec<Vec<u8>> {
 }
 
 /// Only what repeats our action and number is an answer.
-pub fn udp(input: &[u8]) {
-    let Some((kind, datagram)) = input.split_first() else { return };
+pub fn udp(input: &[u8]) -> bool {
+    let Some((kind, datagram)) = input.split_first() else { return false };
     let action = [Action::Connect, Action::Announce, Action::Scrape][usize::from(kind % 3)];
     let from = if kind % 6 < 3 { "192.0.2.1:80" } else { "[2001:db8::1]:80" };
     let from: SocketAddr = from.parse().expect("an address");
-    let Some(reply) = packet::decode(datagram, action, TRANSACTION, from) else { return };
+    let Some(reply) = packet::decode(datagram, action, TRANSACTION, from) else {
+        return false;
+    };
     assert_eq!(datagram[4..8], TRANSACTION.to_be_bytes());
     let repeated = u32::from_be_bytes(datagram[..4].try_into().expect("four bytes"));
     match &reply {
@@ -107,6 +111,7 @@ pub fn udp(input: &[u8]) {
         Reply::Connected(_) | Reply::Scraped(_) => assert_eq!(repeated, action as u32),
     }
     printable(&packet::unexpected(&reply).to_string());
+    true
 }
 
 pub fn urls() -> Vec<Vec<u8>> {
@@ -123,7 +128,7 @@ pub fn urls() -> Vec<Vec<u8>> {
 }
 
 /// What is taken has a host and a port; what is shown has no control characters.
-pub fn url(input: &[u8]) {
+pub fn url(input: &[u8]) -> bool {
     let text = String::from_utf8_lossy(input);
     printable(&place(&text));
     match Target::parse(&text) {
@@ -138,6 +143,10 @@ pub fn url(input: &[u8]) {
             assert!(matches!(uri.scheme_str(), Some("http" | "https")), "{uri}");
             assert!(uri.host().is_some_and(|host| !host.is_empty()), "{uri}");
         }
-        Err(error) => printable(&error.to_string()),
+        Err(error) => {
+            printable(&error.to_string());
+            return false;
+        }
     }
+    true
 }

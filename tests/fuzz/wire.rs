@@ -16,7 +16,7 @@ pub fn handshakes() -> Vec<Vec<u8>> {
 }
 
 /// What is taken is written as it came, and its beginnings were taken too.
-pub fn handshake(input: &[u8]) {
+pub fn handshake(input: &[u8]) -> bool {
     let mut bytes = [0; HANDSHAKE_LEN];
     let len = input.len().min(HANDSHAKE_LEN);
     bytes[..len].copy_from_slice(&input[..len]);
@@ -31,8 +31,12 @@ pub fn handshake(input: &[u8]) {
             assert_eq!(hello.to_bytes(), bytes);
             let client = hello.peer_id.client();
             assert!(!client.chars().any(char::is_control), "client {client:?}");
+            true
         }
-        Err(rule) => assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0),
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
+        }
     }
 }
 
@@ -72,8 +76,8 @@ type Heard = (Vec<(Message, usize)>, bool);
 
 /// The same comes out whether the bytes come at once or in pieces, and what comes out is written as
 /// it came. The first byte says in how large pieces, the second how many pieces the torrent has.
-pub fn message(input: &[u8]) {
-    let [step, pieces, stream @ ..] = input else { return };
+pub fn message(input: &[u8]) -> bool {
+    let [step, pieces, stream @ ..] = input else { return false };
     let pieces = u32::from(*pieces);
     let at_once = hear(stream, stream.len().max(1), pieces);
     assert_eq!(hear(stream, usize::from(*step).max(1), pieces), at_once);
@@ -87,6 +91,7 @@ pub fn message(input: &[u8]) {
         }
         begin = *end;
     }
+    !at_once.1
 }
 
 fn hear(stream: &[u8], step: usize, pieces: u32) -> Heard {
