@@ -269,7 +269,7 @@ fn one_that_dialled_us_and_failed_leaves_our_dial_to_it_alone() {
     let addr = p.address();
     p.knows(addr);
     assert!(p.dialled(addr).is_some());
-    let incoming = p.swarm.incoming(addr).unwrap();
+    let incoming = p.swarm.incoming(addr, p.now).unwrap();
     p.fact(Fact::Gone { conn: incoming, end: End::Lost("no handshake".into()) });
     p.actions.clear();
     p.wait(Duration::from_secs(5));
