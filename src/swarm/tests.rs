@@ -288,7 +288,7 @@ fn one_of_two_crosswise_connections_gives_its_place_to_nobody_twice() {
     let third = p.dialled(addrs[2]).unwrap();
     p.fact(Fact::Gone { conn: third, end: End::Lost("refused".into()) });
     // Its own dial is the one to keep, since its id is the greater one.
-    let incoming = p.swarm.incoming(addrs[0]).unwrap();
+    let incoming = p.swarm.incoming(addrs[0], p.now).unwrap();
     p.knows(SocketAddr::from(([10, 0, 0, 200], 1)));
     p.knows(SocketAddr::from(([10, 0, 0, 201], 1)));
     let peer_id = PeerId([b'z'; 20]);
