@@ -132,7 +132,7 @@ impl Assembler {
     fn stored(&mut self, piece: PieceIndex, verified: Verified) -> Result<()> {
         self.storage.seal(verified);
         self.have.insert(piece);
-        self.tell(Fact::Stored { piece });
+        let _ = self.events.send(Event::Stored(verified));
         if self.blame.concerns(piece) {
             let hashes = self.block_hashes(piece)?;
             for conn in self.blame.verified(piece, &hashes) {

@@ -12,6 +12,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use crate::geometry::Span;
+use crate::hash::Verified;
 use crate::picker::ConnId;
 use crate::swarm::Fact;
 
@@ -35,6 +36,8 @@ pub const ORDERS_MAX: usize = 1024;
 pub enum Event {
     /// For the swarm, which decides.
     Fact(Fact),
+    /// A piece is in its file and matched its hash.
+    Stored(Verified),
     /// Somebody dialled us.
     Accepted { socket: TcpStream, addr: SocketAddr },
     /// A tracker did something, for the log.

@@ -10,6 +10,7 @@ mod native;
 
 use std::fmt;
 
+use crate::bitfield::Bitfield;
 use crate::geometry::PieceIndex;
 
 /// The 20 bytes of a SHA-1.
@@ -90,6 +91,30 @@ pub struct Verified(PieceIndex);
 impl Verified {
     pub fn piece(self) -> PieceIndex {
         self.0
+    }
+}
+
+/// The verified pieces of a torrent: a set that only proof gets into, and that gives it out again.
+#[derive(Debug, Clone)]
+pub struct VerifiedSet(Bitfield);
+
+impl VerifiedSet {
+    /// An empty set for so many pieces.
+    pub fn new(pieces: u32) -> VerifiedSet {
+        VerifiedSet(Bitfield::new(pieces))
+    }
+
+    pub fn insert(&mut self, piece: Verified) {
+        self.0.insert(piece.0);
+    }
+
+    /// The proof for a piece, if it is in the set.
+    pub fn proof(&self, piece: PieceIndex) -> Option<Verified> {
+        self.0.contains(piece).then_some(Verified(piece))
+    }
+
+    pub fn pieces(&self) -> &Bitfield {
+        &self.0
     }
 }
 

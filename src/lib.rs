@@ -32,6 +32,7 @@ pub mod assembler;
 pub mod check;
 pub mod create;
 pub mod event;
+pub mod limit;
 pub mod listener;
 pub mod peer;
 pub mod resume;

@@ -15,6 +15,7 @@
 mod asking;
 mod decision;
 mod dialling;
+mod giving;
 mod peer;
 mod status;
 mod talk;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::address_book::{AddressBook, Source};
 use crate::bitfield::Bitfield;
+use crate::choker::Choker;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::{ConnId, Picker};
 use crate::rate::Rate;
@@ -34,6 +36,7 @@ use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
 pub use decision::{BanReason, Decision, DropReason};
+pub use giving::Goal;
 use peer::Peer;
 pub use status::{Status, Stuck};
 
@@ -52,6 +55,10 @@ pub struct Config {
     pub max_peers: usize,
     /// Give up after so long without a byte.
     pub stop_timeout: Option<Duration>,
+    /// Go on uploading once all is here; without it that is the end.
+    pub goal: Option<Goal>,
+    /// The user has set a limit to what goes out.
+    pub upload_limited: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
     /// Whether every decision is told, and not only those that matter.
@@ -92,6 +99,11 @@ pub enum Fact {
     Corrupt {
         piece: PieceIndex,
         senders: Vec<ConnId>,
+    },
+    /// These blocks have been written to the peer's socket.
+    Sent {
+        conn: ConnId,
+        spans: Vec<Span>,
     },
     /// A block that this peer sent differs from the one that matched later.
     Guilty {
@@ -135,8 +147,10 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
-    /// Every piece is verified.
+    /// Every piece is verified. Without a goal this is the end.
     Finished,
+    /// As much has been uploaded, or for as long, as the goal says.
+    Done,
     /// Nothing came for as long as the user was willing to wait.
     GiveUp,
     /// Nothing to do: this was decided, and may be told.
@@ -149,6 +163,12 @@ pub enum Order {
     Say(Message),
     /// Requests for these blocks, whose answers are then expected.
     Ask(Vec<Span>),
+    /// A block that the peer asked for.
+    Upload(Span),
+    /// It does not want this block any more.
+    Withdraw(Span),
+    /// It gets none of those that wait.
+    WithdrawAll,
 }
 
 pub struct Swarm {
@@ -162,7 +182,13 @@ pub struct Swarm {
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
     departed: VecDeque<(ConnId, SocketAddr, bool)>,
+    choker: Choker,
+    last_choice: Instant,
     totals: Totals,
+    /// When the last piece was verified; of a seed, the start.
+    complete_since: Option<Instant>,
+    /// The goal has been reached.
+    done: bool,
     /// The last block, or the start.
     last_block: Instant,
     last_call_for_peers: Instant,
@@ -185,15 +211,25 @@ struct Dial {
 /// What went over the wires in this run.
 struct Totals {
     down: Rate,
+    up: Rate,
+    uploaded: u64,
     downloaded: u64,
     wasted: u64,
     corrupt: u32,
 }
 
+impl Totals {
+    fn new(now: Instant) -> Totals {
+        let (down, up) = (Rate::new(now), Rate::new(now));
+        Totals { down, up, uploaded: 0, downloaded: 0, wasted: 0, corrupt: 0 }
+    }
+}
+
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
-    pub fn new(config: Config, have: Bitfield, rng: fastrand::Rng, now: Instant) -> Swarm {
+    pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
         let mut swarm = Swarm {
+            choker: Choker::new(rng.fork(), now),
             picker: Picker::new(config.geometry, have, rng),
             config,
             book: AddressBook::default(),
@@ -202,17 +238,20 @@ impl Swarm {
             last_conn: 0,
             actions: Vec::new(),
             departed: VecDeque::new(),
-            totals: Totals { down: Rate::new(now), downloaded: 0, wasted: 0, corrupt: 0 },
+            totals: Totals::new(now),
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            last_choice: now,
+            complete_since: None,
+            done: false,
             turned_away: None,
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
             finished: false,
         };
-        swarm.check_finished();
+        swarm.check_finished(now);
         swarm
     }
 
@@ -235,6 +274,7 @@ impl Swarm {
             Fact::Gone { conn, end } => self.gone(conn, end, now),
             Fact::Stored { piece } => self.stored(piece, now),
             Fact::Corrupt { piece, senders } => self.corrupt(piece, senders, now),
+            Fact::Sent { conn, spans } => self.sent(conn, spans, now),
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }
@@ -247,6 +287,7 @@ impl Swarm {
         self.evict(now);
         self.dial(now);
         self.ask_everybody(now);
+        self.give(now);
         let waited = now.saturating_duration_since(self.last_block);
         if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {
             self.actions.push(Action::GiveUp);
@@ -282,11 +323,32 @@ impl Swarm {
         self.totals.downloaded
     }
 
-    fn check_finished(&mut self) {
+    fn check_finished(&mut self, now: Instant) {
         if self.have().is_full() && !self.finished {
             self.finished = true;
+            self.complete_since = Some(now);
             self.actions.push(Action::Finished);
+            self.drop_seeds(now);
         }
+    }
+
+    /// Whether the end has come, and nobody new is wanted.
+    fn closing(&self) -> bool {
+        self.finished && self.config.goal.is_none()
+    }
+
+    /// Two that have everything have nothing to say to each other.
+    fn drop_seeds(&mut self, now: Instant) {
+        if self.finished {
+            let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
+            let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
+            seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));
+        }
+    }
+
+    /// Bytes of blocks sent in this run.
+    pub fn uploaded(&self) -> u64 {
+        self.totals.uploaded
     }
 
     /// Notes a decision, if anybody wants to know. The reason is made only then.
@@ -323,7 +385,7 @@ impl Swarm {
                 self.tell(conn, Message::Have(piece));
             }
         }
-        self.check_finished();
+        self.check_finished(now);
         // Who was cancelled has room again. All others were asked when they had.
         owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
     }

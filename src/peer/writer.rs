@@ -1,75 +1,195 @@
 //! The writer: sends one peer what the swarm orders.
 //!
-//! Orders that wait together become one write. Before a request goes out the reader is told of it,
-//! so that the answer is known as one when it comes.
+//! ```text
+//! orders ─► messages: at once, those that wait together in one write
+//!       └─► blocks: a queue; a `cancel` or `choke` takes them out again. Their bytes go
+//!           from the map to the socket, header and block and header and block in one call
+//! ```
 //!
-//! Layer: hands. One thread a peer. Owns its handle of the socket.
+//! Before a request goes out the reader is told of it, so that the answer is known as one when it
+//! comes.
+//!
+//! Layer: hands. One thread a peer. Owns its handle of the socket, the queue of blocks, and a
+//! reading end of the storage.
 
-use std::io::Write;
+use std::collections::VecDeque;
+use std::io::{IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::{Context, KEEP_ALIVE, WRITE_TIMEOUT};
+use crate::event::Event;
 use crate::geometry::Span;
+use crate::hash::Verified;
+use crate::limit::Limit;
 use crate::picker::ConnId;
-use crate::swarm::Order;
+use crate::storage::{Reading, Slices};
+use crate::swarm::{Fact, Order};
 use crate::trace::Direction;
-use crate::wire::message::Message;
+use crate::wire::message::{BLOCK_HEADER_LEN, Message};
 
 /// When what is to be sent is longer than this, it is sent before more is added.
 const WRITE_LEN: usize = 64 * 1024;
+
+/// So much of the queue goes out in one call, at most: after it, orders are looked at again.
+const UPLOAD_LEN: usize = 256 * 1024;
+
+/// An order for one connection, with what it takes to carry it out.
+#[derive(Debug)]
+pub enum Task {
+    Order(Order),
+    /// Send this block, of a piece that is verified.
+    Upload(Verified, Span),
+}
 
 pub struct Writer {
     pub context: Context,
     pub conn: ConnId,
     pub socket: TcpStream,
-    pub orders: Receiver<Order>,
+    pub tasks: Receiver<Task>,
     /// To the reader of the same connection.
     pub asked: Sender<Span>,
+    /// What has been sent is told here.
+    pub events: Sender<Event>,
+    pub storage: Reading,
+    pub limit: Limit,
+    pub queue: VecDeque<(Verified, Span)>,
 }
+
+/// Why the thread ends: there is nobody to write to, or for.
+struct Over;
 
 impl Writer {
     /// The thread: until the swarm drops the peer, or the peer does not take what we send. Then the
     /// reader finds the socket shut, and tells the swarm.
     pub fn run(mut self) {
         let _ = self.socket.set_write_timeout(Some(WRITE_TIMEOUT));
-        while self.step().is_some() {}
+        while self.step().is_ok() {}
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Waits for an order, takes those behind it too, and sends them. `None`: it is over.
-    fn step(&mut self) -> Option<()> {
+    /// Takes the tasks that wait, sends the messages, then some blocks.
+    fn step(&mut self) -> Result<(), Over> {
         let mut bytes = Vec::new();
-        match self.orders.recv_timeout(KEEP_ALIVE) {
-            Ok(order) => self.encode(order, &mut bytes)?,
-            Err(RecvTimeoutError::Timeout) => self.say(&Message::KeepAlive, &mut bytes),
-            Err(RecvTimeoutError::Disconnected) => return None,
+        if self.queue.is_empty() {
+            self.wait(KEEP_ALIVE, &mut bytes)?;
         }
         while bytes.len() < WRITE_LEN {
-            let Ok(order) = self.orders.try_recv() else { break };
-            self.encode(order, &mut bytes)?;
+            let Ok(task) = self.tasks.try_recv() else { break };
+            self.take(task, &mut bytes)?;
         }
-        self.socket.write_all(&bytes).ok()
+        if !bytes.is_empty() {
+            self.socket.write_all(&bytes).map_err(|_| Over)?;
+        }
+        self.upload()
     }
 
-    fn encode(&self, order: Order, bytes: &mut Vec<u8>) -> Option<()> {
-        match order {
-            Order::Say(message) => self.say(&message, bytes),
-            Order::Ask(spans) => {
+    /// Waits for a task, or says that we are still here.
+    fn wait(&mut self, time: Duration, bytes: &mut Vec<u8>) -> Result<(), Over> {
+        match self.tasks.recv_timeout(time) {
+            Ok(task) => self.take(task, bytes),
+            Err(RecvTimeoutError::Timeout) => {
+                self.say(&Message::KeepAlive, bytes);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Over),
+        }
+    }
+
+    fn take(&mut self, task: Task, bytes: &mut Vec<u8>) -> Result<(), Over> {
+        match task {
+            Task::Upload(verified, span) => self.queue.push_back((verified, span)),
+            Task::Order(Order::Say(message)) => self.say(&message, bytes),
+            Task::Order(Order::Upload(_)) => unreachable!("the session adds the token"),
+            Task::Order(Order::Withdraw(span)) => self.queue.retain(|(_, queued)| *queued != span),
+            Task::Order(Order::WithdrawAll) => self.queue.clear(),
+            Task::Order(Order::Ask(spans)) => {
                 for span in spans {
                     // A full list means that the peer reads our requests and answers none of
                     // thousands: no client of good will does that.
-                    self.asked.try_send(span).ok()?;
+                    self.asked.try_send(span).map_err(|_| Over)?;
                     self.say(&Message::Request(span), bytes);
                 }
             }
         }
-        Some(())
+        Ok(())
     }
 
     fn say(&self, message: &Message, bytes: &mut Vec<u8>) {
         self.context.trace.message(Direction::Out, self.conn, message);
         message.encode(bytes);
+    }
+
+    /// Sends blocks from the front of the queue.
+    fn upload(&mut self) -> Result<(), Over> {
+        let portion = UPLOAD_LEN.min(self.limit.portion());
+        let (mut spans, mut len) = (Vec::new(), 0);
+        while let Some(&(verified, span)) = self.queue.front()
+            && (spans.is_empty() || len + span.length as usize <= portion)
+        {
+            self.queue.pop_front();
+            len += span.length as usize;
+            spans.push((verified, span));
+        }
+        if spans.is_empty() {
+            return Ok(());
+        }
+        self.hold_back(len as u64)?;
+        self.send(&spans)?;
+        let sent = Fact::Sent { conn: self.conn, spans: spans.iter().map(|(_, s)| *s).collect() };
+        self.events.send(Event::Fact(sent)).map_err(|_| Over)
+    }
+
+    /// Waits for the turn that the limit gives us; orders are taken meanwhile.
+    fn hold_back(&mut self, bytes: u64) -> Result<(), Over> {
+        let until = Instant::now() + self.limit.take(bytes);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let mut bytes = Vec::new();
+            match self.tasks.recv_timeout(left) {
+                Ok(task) => self.take(task, &mut bytes)?,
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err(Over),
+            }
+            self.socket.write_all(&bytes).map_err(|_| Over)?;
+        }
+    }
+
+    /// Header, bytes, header, bytes: all in one call where the socket takes it.
+    fn send(&mut self, spans: &[(Verified, Span)]) -> Result<(), Over> {
+        let mut headers = Vec::with_capacity(spans.len() * BLOCK_HEADER_LEN);
+        let mut blocks: Vec<Slices> = Vec::with_capacity(spans.len());
+        for (verified, span) in spans {
+            self.say(&Message::Block(*span), &mut headers);
+            match self.storage.slices(verified, *span) {
+                Ok(slices) => blocks.push(slices),
+                Err(err) => {
+                    // The disk does not give what it took: this run must not go on.
+                    let _ = self.events.send(Event::Failed(err));
+                    return Err(Over);
+                }
+            }
+        }
+        let headers = headers.chunks_exact(BLOCK_HEADER_LEN);
+        let mut parts: Vec<IoSlice> = Vec::with_capacity(2 * spans.len());
+        for (header, block) in headers.zip(&blocks) {
+            parts.push(IoSlice::new(header));
+            parts.extend(block.io_slices());
+        }
+        let mut rest = parts.as_mut_slice();
+        while !rest.is_empty() {
+            match self.socket.write_vectored(rest) {
+                Ok(0) => return Err(Over),
+                Ok(n) => IoSlice::advance_slices(&mut rest, n),
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Over),
+            }
+        }
+        Ok(())
     }
 }

@@ -61,7 +61,7 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
         resume::remove(&options.layout)?;
         return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
     }
-    let (writing, _reading) = storage::open(&options.layout, &have)?;
+    let (writing, reading) = storage::open(&options.layout, &have)?;
     let listening =
         Listening::open(options.listen, options.port).with_context(|| match options.port {
             Some(port) => format!("cannot listen at port {port}"),

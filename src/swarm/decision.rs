@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::address_book::Source;
+use crate::choker;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::{ConnId, Reason};
 use crate::printable::printable;
@@ -41,6 +42,14 @@ pub enum Decision {
     Cancel {
         conn: ConnId,
         span: Span,
+    },
+    Unchoke {
+        conn: ConnId,
+        reason: choker::Reason,
+    },
+    Choke {
+        conn: ConnId,
+        reason: choker::Reason,
     },
     /// The peer owes us blocks for too long: others are asked for them.
     Snub {
@@ -89,6 +98,12 @@ pub enum DropReason {
         requests: u32,
     },
     Banned,
+    /// It asks for blocks and does not take them.
+    Deaf {
+        time: Duration,
+    },
+    /// It has everything, and so have we.
+    Seeds,
     /// It hung up, or the connection broke.
     Gone(String),
 }
@@ -120,6 +135,7 @@ impl Decision {
         match self {
             Decision::Request { .. } | Decision::Cancel { .. } | Decision::Snub { .. } => "picker",
             Decision::Corrupt { .. } => "assembler",
+            Decision::Unchoke { .. } | Decision::Choke { .. } => "choker",
             _ => "swarm",
         }
     }
@@ -147,6 +163,8 @@ impl fmt::Display for Decision {
             Decision::Cancel { conn, span } => {
                 write!(f, "cancel {span} of {conn}: it came from somebody else")
             }
+            Decision::Unchoke { conn, reason } => write!(f, "unchoke {conn}: {reason}"),
+            Decision::Choke { conn, reason } => write!(f, "choke {conn}: {reason}"),
             Decision::Snub { conn, waited, blocks } => write!(
                 f,
                 "{conn} has sent nothing for {:.1} s: {blocks} blocks are asked of others",
@@ -181,6 +199,10 @@ impl fmt::Display for DropReason {
             }
             DropReason::Refuses { requests } => write!(f, "refused {requests} requests in a row"),
             DropReason::Banned => f.write_str("banned"),
+            DropReason::Deaf { time } => {
+                write!(f, "took none of the blocks it asked for in {} s", time.as_secs())
+            }
+            DropReason::Seeds => f.write_str("it has everything, and so have we"),
             DropReason::Gone(why) => f.write_str(&printable(why)),
         }
     }

@@ -40,7 +40,7 @@ const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
 impl Swarm {
     /// Dials as many addresses as there are places for.
     pub(super) fn dial(&mut self, now: Instant) {
-        while !self.finished && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
+        while !self.closing() && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
             let Some((addr, source)) = self.book.next(now) else { break };
             let conn = self.next_conn();
             self.dials.insert(conn, Dial { addr, incoming: false });
@@ -48,7 +48,7 @@ impl Swarm {
             self.actions.push(Action::Dial { conn, addr });
         }
         let few = self.peers.len() + self.dials.len() < PEERS_ENOUGH;
-        if few && self.last_call_for_peers + CALL_FOR_PEERS <= now && !self.finished {
+        if few && self.last_call_for_peers + CALL_FOR_PEERS <= now && !self.closing() {
             self.last_call_for_peers = now;
             self.actions.push(Action::MorePeers);
         }
@@ -65,7 +65,7 @@ impl Swarm {
 
     /// Somebody dialled us. Its number, if there is a place for it.
     pub fn incoming(&mut self, addr: SocketAddr, now: Instant) -> Option<ConnId> {
-        if self.finished || !self.book.welcomes(addr.ip()) {
+        if self.closing() || !self.book.welcomes(addr.ip()) {
             return None;
         }
         if self.free_places() == 0 {
@@ -166,6 +166,7 @@ impl Swarm {
             self.picker.released(conn, *span);
         }
         self.picker.peer_left(&peer.has);
+        self.choker.gone(conn);
         if !peer.incoming {
             self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
         }
@@ -176,6 +177,7 @@ impl Swarm {
         self.announce(Decision::Drop { conn, addr: peer.addr, reason });
         self.actions.push(Action::HangUp { conn });
         self.ask_everybody(now);
+        self.choose(now);
         self.dial(now);
     }
 

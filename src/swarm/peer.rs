@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
 use crate::pipeline::Pipeline;
+use crate::rate::Rate;
 use crate::wire::handshake::PeerId;
 
 /// How long a peer may owe us a block, at least and at most. In between: four times what its
@@ -51,6 +52,15 @@ pub(super) struct Peer {
     pub refused: u32,
     /// Messages that meant nothing, since the last block.
     pub idle_talk: u32,
+    /// It wants something of us.
+    pub wants: bool,
+    /// Its requests that wait for their turn.
+    pub queue: Vec<Span>,
+    /// Bytes of blocks sent to it, and when the last of them went out.
+    pub sent: u64,
+    pub last_sent: Instant,
+    /// What it gave us lately.
+    pub down: Rate,
     /// It told us what it has, by whatever message.
     pub told_pieces: bool,
 }
@@ -76,6 +86,11 @@ impl Peer {
             received: 0,
             refused: 0,
             idle_talk: 0,
+            wants: false,
+            queue: Vec::new(),
+            sent: 0,
+            last_sent: now,
+            down: Rate::new(now),
             told_pieces: false,
         }
     }

@@ -121,7 +121,7 @@ impl super::Swarm {
             done_bytes,
             total_bytes: geometry.total_length(),
             download_rate,
-            upload_rate: 0.0,
+            upload_rate: self.totals.up.per_second(now),
             connected: self.peers.len(),
             unchoking: self.peers.values().filter(|peer| !peer.choking).count(),
             dialling: self.dials.len(),
@@ -129,7 +129,7 @@ impl super::Swarm {
             eta: eta.filter(|_| 0.0 < download_rate),
             downloaded: self.totals.downloaded,
             wasted: self.totals.wasted,
-            uploaded: 0,
+            uploaded: self.totals.uploaded,
             corrupt: self.totals.corrupt,
             stuck: (quiet && !self.finished).then(|| self.why_stuck()),
         }

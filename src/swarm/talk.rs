@@ -40,6 +40,7 @@ impl Swarm {
                 return self.drop_peer(conn, DropReason::Violation(rule), now);
             }
         }
+        self.drop_seeds(now);
         let Some(peer) = self.peers.get(&conn) else { return };
         if IDLE_TALK_MAX < peer.idle_talk {
             return self.drop_peer(conn, DropReason::Flood, now);
@@ -91,16 +92,10 @@ impl Swarm {
                     peer.allowed_fast.push(piece);
                 }
             }
-            Message::Request(span) => {
-                // We unchoke nobody, so this is out of turn; BEP 6 wants an answer all the same.
-                peer.idle_talk += 1;
-                if peer.fast {
-                    self.tell(conn, Message::Reject(span));
-                }
-            }
-            Message::Interested | Message::NotInterested | Message::Cancel(_) => {
-                peer.idle_talk += 1;
-            }
+            Message::Request(span) => self.requested(conn, span, now),
+            Message::Cancel(span) => self.cancelled(conn, span),
+            Message::Interested => self.wants(conn, true, now),
+            Message::NotInterested => self.wants(conn, false, now),
             // Hints that we do not need, and what we do not know.
             Message::Suggest(_) | Message::Port(_) => peer.idle_talk += 1,
             Message::Extended(..) | Message::Unknown(_) | Message::KeepAlive => {
@@ -192,6 +187,7 @@ impl Swarm {
             peer.pipeline.idle();
         }
         peer.received += u64::from(span.length);
+        peer.down.add(u64::from(span.length), now);
         (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
         (peer.refused, peer.idle_talk) = (0, 0);
         self.last_block = now;

@@ -1,0 +1,167 @@
+//! What we give: whom to unchoke, which requests to serve, when it has been enough.
+//!
+//! Layer: decisions. A part of the swarm.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Decision, DropReason, Order, Swarm};
+use crate::choker::{self, Contender};
+use crate::geometry::{BLOCK_LEN, Span};
+use crate::picker::ConnId;
+use crate::wire::message::Message;
+
+/// Requests of one peer that may wait for their turn. Past it they are refused, or dropped where the
+/// peer does not speak of refusals (libtorrent takes 2,000, Transmission 512).
+const QUEUE_MAX: usize = 512;
+
+/// The longest block that we give: what clients ask for is 16 KiB; some took 128 KiB years ago.
+const GIVE_MAX: u32 = 8 * BLOCK_LEN;
+
+/// How often free places are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A peer that has requests waiting and takes nothing for so long is dropped: it does not read.
+const UNREAD_MAX: Duration = Duration::from_secs(60);
+
+/// When a seed has done its part.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Goal {
+    /// Uploaded, in sizes of the torrent.
+    pub ratio: Option<f64>,
+    /// Time after completion.
+    pub time: Option<Duration>,
+}
+
+impl Swarm {
+    /// A peer wants something of us, or nothing any more.
+    pub(super) fn wants(&mut self, conn: ConnId, interested: bool, now: Instant) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        if peer.wants == interested {
+            peer.idle_talk += 1;
+            return;
+        }
+        peer.wants = interested;
+        self.choose(now);
+    }
+
+    /// Lets the choker decide, and tells everybody concerned.
+    pub(super) fn choose(&mut self, now: Instant) {
+        let seeding = self.finished;
+        let contenders: Vec<Contender> = self
+            .peers
+            .iter_mut()
+            .map(|(&conn, peer)| Contender {
+                conn,
+                interested: peer.wants,
+                snubs: peer.snubbed.is_some(),
+                gives: peer.down.per_second(now),
+                age: now.saturating_duration_since(peer.since),
+            })
+            .collect();
+        let slots = choker::slots(self.totals.up.per_second(now)).min(self.config.max_peers);
+        let verdict = self.choker.decide(&contenders, seeding, slots, now);
+        for (conn, reason) in verdict.choke {
+            self.decide(|| Decision::Choke { conn, reason });
+            self.tell(conn, Message::Choke);
+            self.withdraw_all(conn);
+        }
+        for (conn, reason) in verdict.unchoke {
+            self.decide(|| Decision::Unchoke { conn, reason });
+            self.tell(conn, Message::Unchoke);
+        }
+    }
+
+    /// What is due because time has passed.
+    pub(super) fn give(&mut self, now: Instant) {
+        if self.last_choice + LOOK <= now {
+            self.last_choice = now;
+            self.choose(now);
+            self.drop_deaf(now);
+        }
+        let Some(since) = self.complete_since else { return };
+        let Some(goal) = self.config.goal else { return };
+        let total = self.picker.geometry().total_length();
+        let ratio = self.totals.uploaded as f64 / total as f64;
+        let enough = goal.ratio.is_some_and(|wanted| wanted <= ratio)
+            || goal.time.is_some_and(|time| since + time <= now);
+        if enough && !self.done {
+            self.done = true;
+            self.actions.push(Action::Done);
+        }
+    }
+
+    /// A peer that lets its requests wait because it does not read what we send.
+    fn drop_deaf(&mut self, now: Instant) {
+        let deaf = |conn: &ConnId| {
+            let peer = &self.peers[conn];
+            !peer.queue.is_empty() && peer.last_sent + UNREAD_MAX <= now
+        };
+        let deaf: Vec<ConnId> = self.peers.keys().copied().filter(deaf).collect();
+        // With a low limit it is we who let it wait.
+        if self.config.upload_limited {
+            return;
+        }
+        for conn in deaf {
+            self.drop_peer(conn, DropReason::Deaf { time: UNREAD_MAX }, now);
+        }
+    }
+
+    /// A peer asks for a block.
+    pub(super) fn requested(&mut self, conn: ConnId, span: Span, now: Instant) {
+        let allowed = self.choker.is_unchoked(conn);
+        let served = allowed
+            && span.length <= GIVE_MAX
+            && self.picker.geometry().contains(span)
+            && self.have().contains(span.piece);
+        let peer = self.peers.get_mut(&conn).expect("known");
+        if !served || QUEUE_MAX <= peer.queue.len() || peer.queue.contains(&span) {
+            // A request that crossed our `choke` is nobody's fault; thousands are.
+            peer.idle_talk += 1;
+            if peer.fast {
+                self.tell(conn, Message::Reject(span));
+            }
+            return;
+        }
+        if peer.queue.is_empty() {
+            peer.last_sent = now;
+        }
+        peer.queue.push(span);
+        self.actions.push(Action::Tell { conn, order: Order::Upload(span) });
+    }
+
+    /// A peer does not want a block any more.
+    pub(super) fn cancelled(&mut self, conn: ConnId, span: Span) {
+        let peer = self.peers.get_mut(&conn).expect("known");
+        let Some(at) = peer.queue.iter().position(|queued| *queued == span) else {
+            peer.idle_talk += 1;
+            return;
+        };
+        peer.queue.remove(at);
+        self.actions.push(Action::Tell { conn, order: Order::Withdraw(span) });
+        if self.peers[&conn].fast {
+            // It may be on its way all the same; an answer too many harms nobody (BEP 6).
+            self.tell(conn, Message::Reject(span));
+        }
+    }
+
+    /// A choked peer gets nothing more; with the Fast extension it is told so of each request.
+    fn withdraw_all(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let (queue, fast) = (std::mem::take(&mut peer.queue), peer.fast);
+        self.actions.push(Action::Tell { conn, order: Order::WithdrawAll });
+        if fast {
+            queue.into_iter().for_each(|span| self.tell(conn, Message::Reject(span)));
+        }
+    }
+
+    /// These blocks went out.
+    pub(super) fn sent(&mut self, conn: ConnId, spans: Vec<Span>, now: Instant) {
+        let bytes: u64 = spans.iter().map(|span| u64::from(span.length)).sum();
+        self.totals.uploaded += bytes;
+        self.totals.up.add(bytes, now);
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.sent += bytes;
+        (peer.last_sent, peer.idle_talk) = (now, 0);
+        peer.queue.retain(|queued| !spans.contains(queued));
+    }
+}
