@@ -36,6 +36,10 @@ const ENDGAME_AGE: Duration = Duration::from_millis(300);
 /// blocks that have been due for so long.
 const HELP_AGE: Duration = Duration::from_secs(2);
 
+/// A piece that failed is left to one peer alone while its blocks come. Once one is due for so
+/// long others help: finding out who lied must not be a way to hold up a piece.
+const ALONE_AGE: Duration = Duration::from_secs(4);
+
 /// Our number for a connection, never used twice. (The `peer_id` is what the peer calls itself.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u32);
@@ -219,8 +223,7 @@ impl Picker {
         let open = |(&piece, begun): (&PieceIndex, &Begun)| {
             let at_it = begun.sender() == Some(peer.conn);
             let free = begun.unasked() != 0 && at_it == own && peer.offers(piece);
-            // A piece that failed is one peer's alone while that peer is at it.
-            let alone = self.suspects.contains(&piece);
+            let alone = self.is_for_one_alone(piece, begun, now);
             (free && (own || !alone || !begun.is_asked())).then_some((piece, alone))
         };
         let pieces: Vec<_> = self.begun.iter().filter_map(open).collect();
@@ -235,6 +238,11 @@ impl Picker {
             };
             self.take(piece, peer.conn, reason, goal, now, picked);
         }
+    }
+
+    /// A piece that failed is one peer's alone while that peer is at it.
+    fn is_for_one_alone(&self, piece: PieceIndex, begun: &Begun, now: Instant) -> bool {
+        self.suspects.contains(&piece) && !begun.is_late(now, ALONE_AGE)
     }
 
     /// Rules 2 and 3: a piece to begin.
@@ -291,7 +299,8 @@ impl Picker {
         // Nothing is owed for long enough: the common case, found without a list.
         let mut owed: Vec<(Instant, PieceIndex, u32)> = Vec::new();
         for (&piece, begun) in &self.begun {
-            if !peer.offers(piece) || self.suspects.contains(&piece) && begun.sender().is_some() {
+            let taken = begun.sender().is_some() && self.is_for_one_alone(piece, begun, now);
+            if !peer.offers(piece) || taken {
                 continue;
             }
             owed.extend(

@@ -167,6 +167,8 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When somebody who dialled us found no place.
+    turned_away: Option<Instant>,
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
@@ -204,6 +206,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            turned_away: None,
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
@@ -306,7 +309,8 @@ impl Swarm {
 
     /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
     fn stored(&mut self, piece: PieceIndex, now: Instant) {
-        for (conn, span) in self.picker.stored(piece) {
+        let owed = self.picker.stored(piece);
+        for &(conn, span) in &owed {
             self.cancel(conn, span);
         }
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
@@ -320,10 +324,8 @@ impl Swarm {
             }
         }
         self.check_finished();
-        // Who was cancelled has room again.
-        if !self.finished {
-            self.ask_everybody(now);
-        }
+        // Who was cancelled has room again. All others were asked when they had.
+        owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
     }
 
     /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.

@@ -23,12 +23,19 @@ const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
 const USELESS_WHILE_STARVING: Duration = Duration::from_secs(3);
 const USELESS: Duration = Duration::from_secs(45);
 
+/// The same while we starve, and who waits is no new address but one that failed before, or one
+/// that dialled us: it may be the honest one, or of no use again.
+const USELESS_FOR_ANOTHER_TRY: Duration = Duration::from_secs(12);
+
 /// We starve when no block came for so long.
 const STARVING: Duration = Duration::from_secs(2);
 
 /// How often, and how many at once, places are made for others.
 const EVICTION_EVERY: Duration = Duration::from_secs(1);
 const EVICTIONS: usize = 10;
+
+/// How long one that dialled us in vain is thought to try again.
+const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
 
 impl Swarm {
     /// Dials as many addresses as there are places for.
@@ -57,8 +64,12 @@ impl Swarm {
     }
 
     /// Somebody dialled us. Its number, if there is a place for it.
-    pub fn incoming(&mut self, addr: SocketAddr) -> Option<ConnId> {
-        if self.finished || self.free_places() == 0 || !self.book.welcomes(addr.ip()) {
+    pub fn incoming(&mut self, addr: SocketAddr, now: Instant) -> Option<ConnId> {
+        if self.finished || !self.book.welcomes(addr.ip()) {
+            return None;
+        }
+        if self.free_places() == 0 {
+            self.turned_away = Some(now);
             return None;
         }
         let conn = self.next_conn();
@@ -113,12 +124,10 @@ impl Swarm {
         self.tell(conn, message);
     }
 
-    /// A connection to the same client. An id alone proves nothing, since anybody can copy it: it
-    /// must come from the same host, or the other one must have shown its worth.
+    /// A connection to the same client. An id alone proves nothing, since anybody can copy it, and
+    /// keep the one it belongs to out that way: it must come from the same host.
     fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
-        let same = |peer: &&Peer| {
-            peer.id == hello.peer_id && (peer.addr.ip() == hello.addr.ip() || peer.received != 0)
-        };
+        let same = |peer: &Peer| peer.id == hello.peer_id && peer.addr.ip() == hello.addr.ip();
         self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
     }
 
@@ -181,18 +190,24 @@ impl Swarm {
         } else {
             self.book.ban(addr);
         }
-        self.drop_peer(conn, DropReason::Banned, now);
+        // One that has left may be back already, under another number.
+        let back = |peer: &Peer| match incoming {
+            true => peer.incoming && peer.addr.ip() == addr.ip(),
+            false => peer.addr == addr,
+        };
+        let back = self.peers.iter().filter(|(_, peer)| back(peer)).map(|(&conn, _)| conn);
+        let again: Vec<ConnId> = if known.is_none() { back.collect() } else { vec![conn] };
+        again.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Banned, now));
     }
 
-    /// Makes places for addresses that were never tried, at the cost of peers that give nothing.
+    /// Makes places for those that wait for one, at the cost of peers that give nothing.
     pub(super) fn evict(&mut self, now: Instant) {
-        let waits = self.free_places() == 0 && self.book.has_untried(now);
-        if !waits || now < self.last_eviction + EVICTION_EVERY || self.finished {
+        let due = self.last_eviction + EVICTION_EVERY <= now;
+        if !due || self.free_places() != 0 || self.finished {
             return;
         }
+        let Some((limit, places)) = self.places_wanted(now) else { return };
         self.last_eviction = now;
-        let starving = self.last_block + STARVING <= now;
-        let limit = if starving { USELESS_WHILE_STARVING } else { USELESS };
         let age = |peer: &Peer| now.saturating_duration_since(peer.useless_since());
         let mut useless: Vec<(Duration, ConnId)> = self
             .peers
@@ -201,8 +216,24 @@ impl Swarm {
             .filter(|&(age, _)| limit <= age)
             .collect();
         useless.sort_unstable();
-        for (after, conn) in useless.into_iter().rev().take(EVICTIONS) {
+        for (after, conn) in useless.into_iter().rev().take(places) {
             self.drop_peer(conn, DropReason::Useless { after }, now);
+        }
+    }
+
+    /// How useless a peer must have been to give its place to those that wait, and how many places
+    /// are wanted at once; `None` if nobody waits. Peers that choke us need time to give us a turn,
+    /// so for anybody but a stranger only one has to go at a time, and only while we starve.
+    fn places_wanted(&self, now: Instant) -> Option<(Duration, usize)> {
+        let starving = self.last_block + STARVING <= now;
+        let knocks = self.turned_away.is_some_and(|when| now < when + KNOCKS_AGAIN);
+        match (starving, self.book.has_untried(now)) {
+            (true, true) => Some((USELESS_WHILE_STARVING, EVICTIONS)),
+            (false, true) => Some((USELESS, EVICTIONS)),
+            (true, false) if knocks || self.book.has_ready(now) => {
+                Some((USELESS_FOR_ANOTHER_TRY, 1))
+            }
+            _ => None,
         }
     }
 

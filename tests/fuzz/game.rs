@@ -212,7 +212,7 @@ impl<'a> Game<'a> {
             1 => self.facts.push_back(Fact::TrackerFailed { error: "\x1b[2Jno".to_owned() }),
             2 => {
                 let addr = self.address();
-                if let Some(conn) = self.swarm.incoming(addr) {
+                if let Some(conn) = self.swarm.incoming(addr, self.now) {
                     self.rules.opened(conn, addr, true);
                     self.open(conn, addr, true);
                 }
