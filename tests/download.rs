@@ -282,3 +282,19 @@ fn memory_stays_small_whatever_the_piece_length() {
     let most = end.rss_anon_max;
     assert!(most <= 16 * MIB as u64, "{most} bytes of anonymous memory");
 }
+
+#[test]
+fn a_reader_of_the_news_that_leaves_early_does_not_make_it_complete() {
+    let fixture = four_mib();
+    let place = Place::new(&fixture);
+    let mut child = std::process::Command::new(support::run::binary())
+        .args(["get", "--json", "--no-tracker", "--peer", "127.0.0.1:9", "--dir"])
+        .args([&place.data, &place.torrent])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("a child");
+    drop(child.stdout.take());
+    let status = child.wait().expect("a status");
+    assert_eq!(status.code(), Some(1));
+}
