@@ -52,7 +52,7 @@ impl Target {
         let uri = format!("{scheme}://{rest}").parse::<Uri>();
         let uri = uri.map_err(|_| unusable("it is no URL"))?;
         let host = uri.host().unwrap_or_default();
-        if host.is_empty() {
+        if bare(host).is_empty() {
             return Err(unusable("it names no host"));
         }
         match scheme.as_str() {
@@ -215,6 +215,8 @@ mod tests {
             ("http://t.example:99999/announce", "port is not"),
             ("http://t.example:0/announce", "port is not"),
             ("http:///announce", "no URL"),
+            ("udp://[]:80/announce", "no host"),
+            ("http://[]/announce", "no host"),
             ("wss://t.example/announce", "we do not speak wss"),
             ("file:///etc/passwd", ""),
             ("http://127.0.0.1:8080/admin?stop", "must have a path"),
