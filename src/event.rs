@@ -28,8 +28,8 @@ pub const DELIVERIES_MAX: usize = 16;
 /// twice the time; more would not fit the promise of 16 MiB for 50 peers.
 pub const CHUNK_LEN: usize = 128 * 1024;
 
-/// Orders on their way to one writer. A peer that lets more of them pile up does not read.
-pub const ORDERS_MAX: usize = 1024;
+/// Tasks on their way to one writer. A peer that lets more of them pile up does not read.
+pub const TASKS_MAX: usize = 2048;
 
 /// Everything that is told to the session: closed, so that its loop says what it does with each.
 #[derive(Debug)]

@@ -42,6 +42,10 @@ impl Limit {
         Limit((rate != 0).then(|| Arc::new(bucket(rate))))
     }
 
+    pub fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Takes so many bytes, and says how long to wait before they may pass.
     pub fn take(&self, bytes: u64) -> Duration {
         self.0.as_ref().map_or(Duration::ZERO, |bucket| bucket.take(bytes, Instant::now()))

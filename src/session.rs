@@ -39,9 +39,10 @@ use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::event::{EVENTS_MAX, Event};
+use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::storage::Layout;
-use crate::swarm::{Decision, Status};
+use crate::swarm::{Decision, Goal, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
 
@@ -65,6 +66,13 @@ pub struct Options {
     pub max_peers: usize,
     /// Give up after so long without a byte.
     pub stop_timeout: Option<Duration>,
+    /// Go on uploading once all is here, until then; without it that is the end.
+    pub goal: Option<Goal>,
+    /// Bytes a second over all connections.
+    pub download_limit: Limit,
+    pub upload_limit: Limit,
+    /// Only give: data that is not all there is an error.
+    pub seed_only: bool,
     /// Hash everything that is on disk, whatever the resume file says.
     pub check: bool,
     pub trace: Trace,
@@ -88,6 +96,10 @@ impl Options {
             trackers: Vec::new(),
             max_peers: 50,
             stop_timeout: None,
+            goal: None,
+            download_limit: Limit::none(),
+            upload_limit: Limit::none(),
+            seed_only: false,
             check: false,
             trace: Trace::off(),
         }
@@ -111,6 +123,8 @@ pub enum Update {
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),
+    /// Every piece is verified; from now on it only gives.
+    Complete(Status),
     Decided(Decision),
 }
 
@@ -129,7 +143,7 @@ pub struct Found {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every piece is verified and in its place.
+    /// Every piece is verified and in its place, and the goal, if there was one, is reached.
     Complete,
     /// [`Stopper::stop`] was called.
     Stopped,

@@ -16,12 +16,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use socket2::{SockAddr, Socket};
 
 use super::{ASKED_MAX, CONNECT_TIMEOUT, Context, HANDSHAKE_TIMEOUT, Link, SILENCE_MAX};
 use crate::event::{Blocks, CHUNK_LEN, Delivery, Event};
 use crate::geometry::Span;
+use crate::limit::Limit;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
@@ -44,6 +45,7 @@ pub struct Reader {
     pub outlets: Outlets,
     /// What the writer has asked for.
     pub asked: Receiver<Span>,
+    pub limit: Limit,
 }
 
 impl Reader {
@@ -68,6 +70,7 @@ impl Reader {
             context,
             link,
             asked: self.asked,
+            limit: self.limit,
             expected: VecDeque::new(),
             chunk: Vec::new(),
             parsed: 0,
@@ -161,6 +164,7 @@ struct Stream {
     context: Context,
     link: Link,
     asked: Receiver<Span>,
+    limit: Limit,
     /// The blocks that were asked for and have not come, in the order of the requests.
     expected: VecDeque<Span>,
     chunk: Vec<u8>,
@@ -171,18 +175,35 @@ struct Stream {
 }
 
 impl Stream {
-    /// Reads once.
+    /// Reads once, and no more than the limit lets pass soon.
     fn fill(&mut self, socket: &mut TcpStream) -> Result<(), End> {
+        let end = self.chunk.len().min(self.filled.saturating_add(self.limit.portion()));
         loop {
-            return match socket.read(&mut self.chunk[self.filled..]) {
+            return match socket.read(&mut self.chunk[self.filled..end]) {
                 Ok(0) => Err(End::Lost("hung up".to_owned())),
                 Ok(n) => {
                     self.filled += n;
-                    Ok(())
+                    self.hold_back(n as u64)
                 }
                 Err(err) if err.kind() == ErrorKind::Interrupted => continue,
                 Err(err) => Err(End::Lost(explain(&err, "read"))),
             };
+        }
+    }
+
+    /// Waits until so many bytes may have passed: the peer finds its way blocked meanwhile.
+    fn hold_back(&mut self, bytes: u64) -> Result<(), End> {
+        let until = Instant::now() + self.limit.take(bytes);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            match self.asked.recv_timeout(left) {
+                Ok(span) => self.expected.push_back(span),
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+            }
         }
     }
 

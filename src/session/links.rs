@@ -3,7 +3,7 @@
 //! Layer: head. Owned by the session's loop. Keeps a third handle of every socket, so that it can
 //! be shut at any time: a thread that waits in `connect`, `read` or `write` then returns at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, Scope};
@@ -11,13 +11,15 @@ use std::thread::{Builder, Scope};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::event::{Event, ORDERS_MAX};
+use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
+use crate::limit::Limit;
 use crate::peer::reader::{Outlets, Reader};
-use crate::peer::writer::Writer;
+use crate::peer::writer::{Task, Writer};
 use crate::peer::{ASKED_MAX, Context, Link};
 use crate::picker::ConnId;
-use crate::swarm::{End, Fact, Order};
+use crate::storage::Reading;
+use crate::swarm::{End, Fact};
 
 /// A reader's and a writer's stack. The main thread's would be 8 MiB of address space for each of
 /// two hundred threads; this is far more than they touch.
@@ -27,7 +29,16 @@ pub struct Links<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     context: Context,
     outlets: Outlets,
+    supplies: Supplies,
     open: HashMap<ConnId, Open>,
+}
+
+/// What the threads of a connection are given beside its socket.
+pub struct Supplies {
+    /// Cloned for each writer.
+    pub storage: Reading,
+    pub download_limit: Limit,
+    pub upload_limit: Limit,
 }
 
 struct Open {
@@ -35,7 +46,7 @@ struct Open {
     /// Both ends of the list of what was asked for, until the writer takes its own.
     asked: Option<Sender<Span>>,
     /// To the writer, once there is one.
-    orders: Option<Sender<Order>>,
+    tasks: Option<Sender<Task>>,
 }
 
 impl<'scope, 'env> Links<'scope, 'env> {
@@ -43,8 +54,9 @@ impl<'scope, 'env> Links<'scope, 'env> {
         scope: &'scope Scope<'scope, 'env>,
         context: Context,
         outlets: Outlets,
+        supplies: Supplies,
     ) -> Links<'scope, 'env> {
-        Links { scope, context, outlets, open: HashMap::new() }
+        Links { scope, context, outlets, supplies, open: HashMap::new() }
     }
 
     /// Starts to dial an address. An error is reported like one of the dial itself.
@@ -71,7 +83,8 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let handle = socket.try_clone()?;
         let (asked_in, asked) = bounded(ASKED_MAX);
         let outlets = self.outlets.clone();
-        let reader = Reader { context: self.context, link, socket, outlets, asked };
+        let limit = self.supplies.download_limit.clone();
+        let reader = Reader { context: self.context, link, socket, outlets, asked, limit };
         let events = self.outlets.events.clone();
         self.spawn(format!("reader {conn}"), move || {
             // A mistake of ours in one peer's thread ends that peer, and nothing else.
@@ -80,7 +93,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
                 let _ = events.send(Event::Fact(Fact::Gone { conn, end }));
             }
         })?;
-        self.open.insert(conn, Open { socket: handle, asked: Some(asked_in), orders: None });
+        self.open.insert(conn, Open { socket: handle, asked: Some(asked_in), tasks: None });
         Ok(())
     }
 
@@ -90,9 +103,19 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let (Ok(socket), Some(asked)) = (open.socket.try_clone(), open.asked.take()) else {
             return self.hang_up(conn);
         };
-        let (orders_in, orders) = bounded(ORDERS_MAX);
-        open.orders = Some(orders_in);
-        let writer = Writer { context: self.context, conn, socket: socket.into(), orders, asked };
+        let (tasks_in, tasks) = bounded(TASKS_MAX);
+        open.tasks = Some(tasks_in);
+        let writer = Writer {
+            context: self.context,
+            conn,
+            socket: socket.into(),
+            tasks,
+            asked,
+            events: self.outlets.events.clone(),
+            storage: self.supplies.storage.clone(),
+            limit: self.supplies.upload_limit.clone(),
+            queue: VecDeque::new(),
+        };
         let body = move || drop(catch_unwind(AssertUnwindSafe(|| writer.run())));
         if self.spawn(format!("writer {conn}"), body).is_err() {
             self.hang_up(conn);
@@ -104,13 +127,13 @@ impl<'scope, 'env> Links<'scope, 'env> {
         builder.spawn_scoped(self.scope, body).map(drop)
     }
 
-    /// Hands an order to a writer. One that does not take it has a peer that does not read: its
+    /// Hands a task to a writer. One that does not take it has a peer that does not read: its
     /// socket is shut, and the reader will report the end.
-    pub fn tell(&mut self, conn: ConnId, order: Order) {
+    pub fn tell(&mut self, conn: ConnId, task: Task) {
         let Some(open) = self.open.get(&conn) else { return };
         let full =
-            |orders: &Sender<Order>| matches!(orders.try_send(order), Err(TrySendError::Full(_)));
-        if open.orders.as_ref().is_some_and(full) {
+            |tasks: &Sender<Task>| matches!(tasks.try_send(task), Err(TrySendError::Full(_)));
+        if open.tasks.as_ref().is_some_and(full) {
             let _ = open.socket.shutdown(Shutdown::Both);
         }
     }

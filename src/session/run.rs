@@ -16,22 +16,24 @@ use std::sync::atomic::Ordering;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::links::{Links, chunk_pool};
+use super::links::{Links, Supplies, chunk_pool};
 use super::{Found, Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
 use crate::check::{self, Existing};
 use crate::event::{DELIVERIES_MAX, Event};
+use crate::hash::VerifiedSet;
 use crate::listener::{self, Listening};
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
+use crate::peer::writer::Task;
 use crate::resume;
-use crate::storage::{self, Writing};
-use crate::swarm::{Action, Config, Fact, Swarm, TICK};
+use crate::storage::{self, Reading, Writing};
+use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report, Totals, Trackers};
 use crate::wire::handshake::PeerId;
 
@@ -59,18 +61,35 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
             storage::open(&options.layout, &have)?;
         }
         resume::remove(&options.layout)?;
-        return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+        if options.goal.is_none() {
+            return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+        }
+    } else if options.seed_only {
+        let place = options.layout.root();
+        let (have, pieces) = (have.count(), have.len());
+        bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
-    let (writing, reading) = storage::open(&options.layout, &have)?;
+    let disk = if have.is_full() {
+        Disk { writing: None, reading: Reading::open(options.layout.clone())?, have }
+    } else {
+        let (writing, reading) = storage::open(&options.layout, &have)?;
+        Disk { writing: Some(writing), reading, have }
+    };
     let listening =
         Listening::open(options.listen, options.port).with_context(|| match options.port {
             Some(port) => format!("cannot listen at port {port}"),
             None => "cannot listen at any port".to_owned(),
         })?;
     let _ = wires.updates.try_send(Update::Listening { port: listening.port });
-    std::thread::scope(|scope| {
-        Run::start(scope, options, wires, rng, have, writing, &listening)?.go()
-    })
+    std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
+}
+
+/// What is on disk, and the ways to it.
+struct Disk {
+    /// `None` where nothing is to be written.
+    writing: Option<Writing>,
+    reading: Reading,
+    have: Bitfield,
 }
 
 /// Finds out what is on disk. `None`: the user stopped it.
@@ -111,6 +130,8 @@ fn config(options: &Options, peer_id: PeerId) -> Config {
         peer_id,
         max_peers: options.max_peers,
         stop_timeout: options.stop_timeout,
+        goal: options.goal,
+        upload_limited: options.upload_limit.is_set(),
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),
     }
@@ -124,7 +145,10 @@ struct Run<'scope, 'env> {
     links: Links<'scope, 'env>,
     trackers: Trackers,
     totals: Arc<Totals>,
-    assembler: ScopedJoinHandle<'scope, (Writing, Bitfield)>,
+    /// `None` where nothing is to be written.
+    assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
+    /// What may be uploaded.
+    verified: VerifiedSet,
     listening: &'env Listening,
     started: Instant,
     outcome: Option<Result<Outcome>>,
@@ -136,10 +160,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
         options: &'env Options,
         wires: Wires,
         mut rng: fastrand::Rng,
-        have: Bitfield,
-        writing: Writing,
+        disk: Disk,
         listening: &'env Listening,
     ) -> Result<Run<'scope, 'env>> {
+        let Disk { writing, reading, have } = disk;
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
         let started = Instant::now();
@@ -153,11 +177,20 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
         let hashes = torrent.piece_hashes.clone();
-        let assembler = Assembler::new(hashes, writing, have, wires.events.clone());
-        let assembler = Builder::new()
-            .name("assembler".to_owned())
-            .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
-            .context("cannot start a thread")?;
+        // Checked a moment ago, or vouched for by a resume file: proof enough.
+        let mut verified = VerifiedSet::new(have.len());
+        have.iter()
+            .filter_map(|piece| hashes.trust(piece))
+            .for_each(|proof| verified.insert(proof));
+        let events = wires.events.clone();
+        let start_assembler = |writing| {
+            let assembler = Assembler::new(hashes, writing, have, events);
+            Builder::new()
+                .name("assembler".to_owned())
+                .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
+                .context("cannot start a thread")
+        };
+        let assembler = writing.map(start_assembler).transpose()?;
         for socket in &listening.sockets {
             let events = wires.events.clone();
             Builder::new()
@@ -178,7 +211,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
             trace: options.trace,
         };
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let links = Links::new(scope, context, outlets);
+        let supplies = Supplies {
+            storage: reading,
+            download_limit: options.download_limit.clone(),
+            upload_limit: options.upload_limit.clone(),
+        };
+        let links = Links::new(scope, context, outlets, supplies);
         let outcome = None;
         Ok(Run {
             options,
@@ -188,6 +226,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             trackers,
             totals,
             assembler,
+            verified,
             listening,
             started,
             outcome,
@@ -221,6 +260,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
                 self.swarm.handle(now, fact);
             }
+            Event::Stored(proof) => {
+                self.verified.insert(proof);
+                self.swarm.handle(now, Fact::Stored { piece: proof.piece() });
+            }
             Event::Accepted { socket, addr } => {
                 // No place: closing it says so.
                 if let Some(conn) = self.swarm.incoming(addr, now)
@@ -252,12 +295,18 @@ impl<'scope, 'env> Run<'scope, 'env> {
 
     fn tick(&mut self, now: Instant) {
         self.swarm.tick(now);
-        self.totals.left.store(self.swarm.left(), Ordering::Relaxed);
-        self.totals.downloaded.store(self.swarm.downloaded(), Ordering::Relaxed);
+        self.post_totals();
         // A reader that is behind does not need the numbers of a moment ago.
         if self.wires.updates.len() < 2 {
             let _ = self.wires.updates.try_send(Update::Status(self.swarm.status(now)));
         }
+    }
+
+    /// What the trackers will be told.
+    fn post_totals(&self) {
+        self.totals.left.store(self.swarm.left(), Ordering::Relaxed);
+        self.totals.downloaded.store(self.swarm.downloaded(), Ordering::Relaxed);
+        self.totals.uploaded.store(self.swarm.uploaded(), Ordering::Relaxed);
     }
 
     /// Carries out what the swarm has decided, until it has decided nothing more.
@@ -280,10 +329,17 @@ impl<'scope, 'env> Run<'scope, 'env> {
                     self.swarm.handle(now, gone);
                 }
             }
-            Action::Tell { conn, order } => self.links.tell(conn, order),
+            Action::Tell { conn, order: Order::Upload(span) } => {
+                // The swarm asks only for pieces that it was told of together with their proof.
+                if let Some(proof) = self.verified.proof(span.piece) {
+                    self.links.tell(conn, Task::Upload(proof, span));
+                }
+            }
+            Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
             Action::MorePeers => self.trackers.more_peers(),
-            Action::Finished => self.outcome = Some(Ok(Outcome::Complete)),
+            Action::Finished => self.finished(now),
+            Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
             Action::Decided(decision) => {
                 self.options.trace.about(decision.topic(), &decision);
@@ -292,26 +348,34 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
     }
 
+    /// Every piece is verified.
+    fn finished(&mut self, now: Instant) {
+        self.post_totals();
+        if self.assembler.is_some() {
+            self.trackers.completed();
+        }
+        if self.options.goal.is_none() {
+            self.outcome = Some(Ok(Outcome::Complete));
+        } else {
+            let _ = self.wires.updates.try_send(Update::Complete(self.swarm.status(now)));
+        }
+    }
+
     /// The end, in the reverse order of the beginning.
     fn end(mut self) -> Result<Summary> {
         let now = Instant::now();
         let status = self.swarm.status(now);
-        self.totals.left.store(self.swarm.left(), Ordering::Relaxed);
-        self.totals.downloaded.store(self.swarm.downloaded(), Ordering::Relaxed);
-        let complete = matches!(self.outcome, Some(Ok(Outcome::Complete)));
-        if complete {
-            self.trackers.completed();
-        }
+        self.post_totals();
         let trackers = self.trackers;
         // The farewell takes as long as a tracker takes to answer; meanwhile we clean up.
         let farewell = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
         self.links.close();
         drop(self.wires.inbox);
         self.listening.close();
-        let kept = self.assembler.join();
-        let saved = match kept {
-            Ok((writing, have)) => keep(self.options, writing, &have),
-            Err(_) => Err(anyhow::anyhow!("the assembler's thread panicked")),
+        let saved = match self.assembler.map(ScopedJoinHandle::join) {
+            None => Ok(()),
+            Some(Ok((writing, have))) => keep(self.options, writing, &have),
+            Some(Err(_)) => Err(anyhow!("the assembler's thread panicked")),
         };
         if let Ok(farewell) = farewell {
             let _ = farewell.join();

@@ -26,6 +26,8 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         peer_id: PeerId(*b"-PM0100-ourselves..."),
         max_peers: 50,
         stop_timeout: None,
+        goal: None,
+        upload_limited: false,
         trackers: 0,
         trace: true,
     };

@@ -100,6 +100,8 @@ impl<'a> Game<'a> {
             peer_id: OUR_ID,
             max_peers,
             stop_timeout,
+            goal: None,
+            upload_limited: false,
             trackers,
             // The rules want to know every decision.
             trace: true,
