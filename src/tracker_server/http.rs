@@ -48,6 +48,10 @@ const WRITE_TIME: Duration = Duration::from_secs(5);
 /// Requests on one connection: enough for a client with many torrents.
 const REQUESTS_MAX: usize = 100;
 
+/// How long, and how often, we read on after an answer that the client may not have waited for.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+const DRAIN_READS_MAX: usize = 64;
+
 /// The longest request. An announce takes some 400 bytes, a scrape of 74 torrents 5,500.
 const HEAD_MAX: usize = 8 << 10;
 
@@ -235,7 +239,22 @@ impl<'a> Connection<'a> {
             let is_head = request.is_some_and(|request| request.is_head);
             self.write(&response, is_head, keep)?;
             if !keep {
-                return Ok(());
+                let cut_short = response.last || count == REQUESTS_MAX;
+                return if cut_short { self.drain() } else { Ok(()) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what we will not answer. A connection that is closed with something unread is reset, and
+    /// the reset may reach the client before our answer does.
+    fn drain(&mut self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)?;
+        self.socket.set_read_timeout(Some(DRAIN_TIME))?;
+        let mut rest = [0; 2048];
+        for _ in 0..DRAIN_READS_MAX {
+            if self.socket.read(&mut rest)? == 0 {
+                break;
             }
         }
         Ok(())
