@@ -103,6 +103,20 @@ impl Bitfield {
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         (0..self.len).filter(|&piece| self.contains(piece))
     }
+
+    /// The pieces that are in both sets, in order. Sets of millions that have few in common are
+    /// compared in microseconds: many bytes at once.
+    pub fn common<'a>(&'a self, other: &'a Bitfield) -> impl Iterator<Item = PieceIndex> + 'a {
+        const STEP: usize = 64;
+        let steps = self.bytes.chunks(STEP).zip(other.bytes.chunks(STEP)).enumerate();
+        let some =
+            steps.filter(|(_, (a, b))| a.iter().zip(*b).fold(0, |any, (a, b)| any | a & b) != 0);
+        some.flat_map(move |(step, _)| {
+            let first = (step * STEP * 8) as u32;
+            let end = self.len.min(other.len).min(first.saturating_add((STEP * 8) as u32));
+            (first..end).filter(move |&piece| self.contains(piece) && other.contains(piece))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -128,5 +142,14 @@ mod tests {
         assert!(Bitfield::from_wire(&[], 0).unwrap().is_full());
         assert_eq!(Bitfield::full(10), Bitfield::from_wire(&[0xff, 0xc0], 10).unwrap());
         assert_eq!(Bitfield::full(16).as_bytes(), [0xff, 0xff]);
+    }
+
+    #[test]
+    fn what_two_sets_have_in_common() {
+        let a = Bitfield::with(5_000, (0..5_000).step_by(3));
+        let b = Bitfield::with(5_000, (0..5_000).filter(|piece| *piece > 4_000 && piece % 7 == 0));
+        let both: Vec<u32> = (4_001..5_000).filter(|piece| piece % 21 == 0).collect();
+        assert_eq!(a.common(&b).collect::<Vec<_>>(), both);
+        assert_eq!(Bitfield::new(9).common(&Bitfield::full(9)).next(), None);
     }
 }

@@ -5,6 +5,9 @@
 //!
 //! Layer: values.
 
+#[cfg(target_arch = "x86_64")]
+mod native;
+
 use std::fmt;
 
 use crate::geometry::PieceIndex;
@@ -91,20 +94,50 @@ impl Verified {
 }
 
 /// A SHA-1 in progress: bytes go in as they come, in order.
-#[derive(Clone, Default)]
-pub struct Hasher(sha1_smol::Sha1);
+#[derive(Clone)]
+pub struct Hasher(Way);
+
+/// How it is computed: by the processor's own instructions where it has them.
+#[derive(Clone)]
+enum Way {
+    #[cfg(target_arch = "x86_64")]
+    Native(native::Native),
+    Portable(sha1_smol::Sha1),
+}
 
 impl Hasher {
     pub fn new() -> Hasher {
-        Hasher::default()
+        #[cfg(target_arch = "x86_64")]
+        if let Some(native) = native::Native::new() {
+            return Hasher(Way::Native(native));
+        }
+        Hasher::portable()
+    }
+
+    fn portable() -> Hasher {
+        Hasher(Way::Portable(sha1_smol::Sha1::new()))
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        match &mut self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Way::Native(native) => native.update(bytes),
+            Way::Portable(portable) => portable.update(bytes),
+        }
     }
 
     pub fn finish(self) -> Sha1 {
-        Sha1(self.0.digest().bytes())
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Way::Native(native) => Sha1(native.finish()),
+            Way::Portable(portable) => Sha1(portable.digest().bytes()),
+        }
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Hasher {
+        Hasher::new()
     }
 }
 
@@ -134,6 +167,21 @@ mod tests {
         check(b"", "da39a3ee5e6b4b0d3255bfef95601890afd80709");
         check(b"abc", "a9993e364706816aba3e25717850c26c9cd0d89d");
         check(&[b'a'; 1_000_000], "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
+    }
+
+    #[test]
+    fn every_way_gives_the_same_for_every_length_and_cut() {
+        let bytes: Vec<u8> = (0..1000u32).map(|n| (n * 7 + n / 251) as u8).collect();
+        for len in (0..200).chain([500, 1000]) {
+            for step in [1, 3, 63, 64, 65, 1000] {
+                let (mut hasher, mut portable) = (Hasher::new(), Hasher::portable());
+                for part in bytes[..len].chunks(step) {
+                    hasher.update(part);
+                    portable.update(part);
+                }
+                assert_eq!(hasher.finish(), portable.finish(), "{len} bytes by {step}");
+            }
+        }
     }
 
     #[test]

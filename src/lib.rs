@@ -21,6 +21,7 @@ pub mod wire;
 // Decisions: pure state, the time is an argument.
 pub mod address_book;
 pub mod blame;
+pub mod choker;
 pub mod picker;
 pub mod pipeline;
 pub mod rate;

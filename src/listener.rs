@@ -1,17 +1,16 @@
 //! The listener: takes the connections of peers that dial us (BEP 3).
 //!
 //! One thread for each family: IPv6 takes no IPv4 connections, so that both can have the same port
-//! on every operating system. It ends when the session has ended and somebody knocks once more:
-//! [`Listening::wake`].
+//! on every operating system. It ends with [`Listening::close`].
 //!
 //! Layer: hands. Owns the listening socket. What comes in is the session's.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::event::Event;
 
@@ -23,6 +22,9 @@ const BACKLOG: i32 = 128;
 
 /// How long a knock on our own door may take.
 const KNOCK: Duration = Duration::from_millis(500);
+
+/// The pause after a connection that could not be accepted. It waits there until it can.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// The sockets of one port.
 pub struct Listening {
@@ -43,9 +45,14 @@ impl Listening {
         }
     }
 
-    /// Lets the threads of a session that has ended see that it has.
-    pub fn wake(addrs: &[SocketAddr]) {
-        for &addr in addrs {
+    /// Ends the threads. A shut socket accepts nobody, which is enough on Linux and needs no
+    /// descriptor; elsewhere the thread sees that the session has ended when somebody knocks.
+    pub fn close(&self) {
+        for socket in &self.sockets {
+            if SockRef::from(socket).shutdown(Shutdown::Both).is_ok() {
+                continue;
+            }
+            let Ok(addr) = socket.local_addr() else { continue };
             let home: IpAddr = match addr.ip() {
                 IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
                 IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -99,11 +106,10 @@ pub fn run(listener: &TcpListener, events: &Sender<Event>) {
                     return;
                 }
             }
-            // The peer has gone again, or we are out of descriptors: others may follow. An error of
-            // the socket itself is the end of listening, but not of the download.
-            Err(err) if err.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            // The socket was shut.
+            Err(err) if err.kind() == io::ErrorKind::InvalidInput => return,
+            // The peer has gone again, or we are out of descriptors: others may follow.
+            Err(_) => std::thread::sleep(BREATH),
         }
     }
 }
@@ -131,7 +137,7 @@ mod tests {
             let _peer = TcpStream::connect(addr).unwrap();
             assert!(matches!(inbox.recv(), Ok(Event::Accepted { .. })));
             drop(inbox);
-            Listening::wake(&[addr]);
+            listening.close();
         });
     }
 }

@@ -36,6 +36,10 @@ const ENDGAME_AGE: Duration = Duration::from_millis(300);
 /// blocks that have been due for so long.
 const HELP_AGE: Duration = Duration::from_secs(2);
 
+/// A piece that failed is left to one peer alone while its blocks come. Once one is due for so
+/// long others help: finding out who lied must not be a way to hold up a piece.
+const ALONE_AGE: Duration = Duration::from_secs(4);
+
 /// Our number for a connection, never used twice. (The `peer_id` is what the peer calls itself.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u32);
@@ -219,8 +223,7 @@ impl Picker {
         let open = |(&piece, begun): (&PieceIndex, &Begun)| {
             let at_it = begun.sender() == Some(peer.conn);
             let free = begun.unasked() != 0 && at_it == own && peer.offers(piece);
-            // A piece that failed is one peer's alone while that peer is at it.
-            let alone = self.suspects.contains(&piece);
+            let alone = self.is_for_one_alone(piece, begun, now);
             (free && (own || !alone || !begun.is_asked())).then_some((piece, alone))
         };
         let pieces: Vec<_> = self.begun.iter().filter_map(open).collect();
@@ -235,6 +238,11 @@ impl Picker {
             };
             self.take(piece, peer.conn, reason, goal, now, picked);
         }
+    }
+
+    /// A piece that failed is one peer's alone while that peer is at it.
+    fn is_for_one_alone(&self, piece: PieceIndex, begun: &Begun, now: Instant) -> bool {
+        self.suspects.contains(&piece) && !begun.is_late(now, ALONE_AGE)
     }
 
     /// Rules 2 and 3: a piece to begin.
@@ -291,7 +299,8 @@ impl Picker {
         // Nothing is owed for long enough: the common case, found without a list.
         let mut owed: Vec<(Instant, PieceIndex, u32)> = Vec::new();
         for (&piece, begun) in &self.begun {
-            if !peer.offers(piece) || self.suspects.contains(&piece) && begun.sender().is_some() {
+            let taken = begun.sender().is_some() && self.is_for_one_alone(piece, begun, now);
+            if !peer.offers(piece) || taken {
                 continue;
             }
             owed.extend(
@@ -343,30 +352,30 @@ impl Picker {
     /// The piece matched its hash and is in its file. Returns who was asked for blocks of it that
     /// are no longer needed.
     pub fn stored(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
-        let mut owed = Vec::new();
-        match self.begun.remove(&piece) {
-            Some(begun) => {
-                self.unasked -= begun.unasked();
-                let span = |(conn, block)| (conn, self.geometry.block(piece, block));
-                owed.extend(begun.asked().map(span));
-            }
-            None => self.rarity.remove(piece),
-        }
+        let owed = self.end(piece);
+        self.rarity.remove(piece);
         self.suspects.retain(|&suspect| suspect != piece);
         self.have.insert(piece);
         owed
     }
 
     /// The piece did not match its hash. It is fetched again, from one peer alone where several
-    /// contributed, so that the next failure has a name.
-    pub fn corrupt(&mut self, piece: PieceIndex) {
-        if let Some(begun) = self.begun.remove(&piece) {
-            self.unasked -= begun.unasked();
-        }
+    /// contributed, so that the next failure has a name. Returns who was asked for blocks of it:
+    /// one that came from a peer which had been dropped meanwhile is owed still.
+    pub fn corrupt(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
+        let owed = self.end(piece);
         if !self.suspects.contains(&piece) {
             self.suspects.push(piece);
         }
         self.rarity.insert(piece);
+        owed
+    }
+
+    /// Forgets what is here of a piece, and who owes what of it: they are returned.
+    fn end(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
+        let Some(begun) = self.begun.remove(&piece) else { return Vec::new() };
+        self.unasked -= begun.unasked();
+        begun.asked().map(|(conn, block)| (conn, self.geometry.block(piece, block))).collect()
     }
 }
 

@@ -35,6 +35,9 @@ const VERSION: i64 = 1;
 /// for each of a million files.
 const LEN_MAX: u64 = 48 << 20;
 
+/// Size and time of a file that is not there.
+const MISSING: [i64; 2] = [-1, 0];
+
 /// What a resume file vouches for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resumed {
@@ -66,7 +69,9 @@ pub fn load(layout: &Layout) -> Option<Resumed> {
     }
     let mut doubt = Bitfield::new(pieces);
     for ((file, now), then) in now.iter().zip(noted.as_chunks::<2>().0) {
-        if now == then {
+        // A file that was not there then and is not there now has not changed, but nobody has it:
+        // it was removed while the run that wrote this went on.
+        if now == then && *now != MISSING {
             continue;
         }
         for piece in layout.pieces_of(*file) {
@@ -127,7 +132,7 @@ fn read(folder: &Folder, name: &str) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= LEN_MAX).then_some(bytes)
 }
 
-/// Size and time of each stored file, with its index; (-1, 0) for what is no file.
+/// Size and time of each stored file, with its index; [`MISSING`] for what is no file.
 fn stamps(layout: &Layout, folder: &Folder) -> Vec<(usize, [i64; 2])> {
     let stored = layout.files().iter().enumerate().filter(|(_, file)| file.is_stored());
     stored
@@ -136,7 +141,7 @@ fn stamps(layout: &Layout, folder: &Folder) -> Vec<(usize, [i64; 2])> {
                 let time = i64::try_from(status.modified).unwrap_or(0);
                 (index, [i64::try_from(status.size).unwrap_or(i64::MAX), time])
             }
-            _ => (index, [-1, 0]),
+            _ => (index, MISSING),
         })
         .collect()
 }
@@ -229,6 +234,16 @@ mod tests {
         assert_eq!(existing.have.iter().collect::<Vec<_>>(), [5]);
         plant(&layout);
         assert!(start(&layout, false).0.have.is_full());
+    }
+
+    #[test]
+    fn a_file_that_was_removed_during_the_run_is_not_vouched_for() {
+        let (folder, layout, have) = downloaded();
+        fs::remove_file(folder.join("t/a")).unwrap();
+        save(&layout, &have).unwrap();
+        assert_eq!(load(&layout).unwrap().have.iter().collect::<Vec<_>>(), [5]);
+        let (existing, _) = start(&layout, false);
+        assert_eq!(existing.have.iter().collect::<Vec<_>>(), [5]);
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub struct Swarm {
     book: AddressBook,
     /// In order, so that a run in virtual time repeats.
     peers: BTreeMap<ConnId, Peer>,
-    dials: BTreeMap<ConnId, SocketAddr>,
+    dials: BTreeMap<ConnId, Dial>,
     last_conn: u32,
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
@@ -167,10 +167,19 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When somebody who dialled us found no place.
+    turned_away: Option<Instant>,
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
     finished: bool,
+}
+
+/// A connection whose handshake is not done yet.
+struct Dial {
+    addr: SocketAddr,
+    /// It dialled us: how this ends says nothing of the address, which the book may know too.
+    incoming: bool,
 }
 
 /// What went over the wires in this run.
@@ -197,6 +206,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            turned_away: None,
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
@@ -299,7 +309,8 @@ impl Swarm {
 
     /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
     fn stored(&mut self, piece: PieceIndex, now: Instant) {
-        for (conn, span) in self.picker.stored(piece) {
+        let owed = self.picker.stored(piece);
+        for &(conn, span) in &owed {
             self.cancel(conn, span);
         }
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
@@ -313,10 +324,8 @@ impl Swarm {
             }
         }
         self.check_finished();
-        // Who was cancelled has room again.
-        if !self.finished {
-            self.ask_everybody(now);
-        }
+        // Who was cancelled has room again. All others were asked when they had.
+        owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
     }
 
     /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.
@@ -325,7 +334,9 @@ impl Swarm {
         senders.sort_unstable();
         senders.dedup();
         self.announce(Decision::Corrupt { piece, senders: senders.len() });
-        self.picker.corrupt(piece);
+        for (conn, span) in self.picker.corrupt(piece) {
+            self.cancel(conn, span);
+        }
         if let [alone] = senders[..] {
             self.ban(alone, BanReason::SentCorruptPiece(piece), now);
         }

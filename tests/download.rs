@@ -5,47 +5,21 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, unbounded};
-
-use support::fixture::{BLOCK_LEN, Fixture, Folder, Recipe, files_below};
+use support::fixture::{Fixture, Recipe, files_below};
 use support::own_ip;
-use support::peer::{Peer, Wire, handshake, id, peer_id};
-use support::run::{Ended, LIMIT, Run};
+use support::peer::{Peer, Wire};
+use support::place::Place;
+use support::run::{Ended, Run};
 use support::seeder::{Seed, Seeder};
 use support::tracker::{Announce, Manner, Tracker};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-/// A torrent on disk, and an empty folder for its data.
-struct Place {
-    _folder: Folder,
-    torrent: PathBuf,
-    data: PathBuf,
-}
-
-impl Place {
-    fn new(fixture: &Fixture) -> Place {
-        Place::with_trackers(fixture, &[])
-    }
-
-    fn with_trackers(fixture: &Fixture, tiers: &[&[&str]]) -> Place {
-        let folder = Folder::new("download");
-        let torrent = folder.file("a.torrent", &fixture.torrent(tiers));
-        let data = folder.folder("data");
-        Place { _folder: folder, torrent, data }
-    }
-
-    fn get(&self) -> Run {
-        Run::get(&self.torrent, &self.data)
-    }
-}
 
 fn four_mib() -> Fixture {
     Recipe::file("four.bin", 4 * MIB).piece_length(128 * KIB).make()
@@ -198,161 +172,6 @@ fn no_tracker_means_none() {
     assert_eq!(tracker.announces(), []);
 }
 
-/// A peer that has nothing and listens to what the client says it has: the number of its pieces, as
-/// it grows.
-fn observer(fixture: &Fixture) -> (Peer, Receiver<usize>) {
-    let (sender, counts) = unbounded();
-    let info_hash = fixture.info_hash;
-    let script = move |mut wire: Wire, n: usize| {
-        wire.send(&handshake(&info_hash, &peer_id(b"-OB0001-", n), false))?;
-        wire.read_handshake()?;
-        let mut count = 0;
-        loop {
-            match wire.message()? {
-                (id::BITFIELD, bits) => {
-                    count = bits.iter().map(|byte| byte.count_ones() as usize).sum();
-                }
-                (id::HAVE, _) => count += 1,
-                _ => continue,
-            }
-            let _ = sender.send(count);
-        }
-    };
-    (Peer::listen(own_ip(), Arc::new(script)), counts)
-}
-
-/// Waits until the client has told of so many pieces.
-#[track_caller]
-fn wait_for_pieces(counts: &Receiver<usize>, wanted: usize) {
-    while counts.recv_timeout(LIMIT).expect("news of more pieces") < wanted {}
-}
-
-/// Downloads until half of the pieces are verified, and not much more.
-fn half_a_download(place: &Place, fixture: &Fixture) -> support::run::Running {
-    let (observer, counts) = observer(fixture);
-    let half = fixture.data.len() as u64 / 2 + fixture.piece_length as u64 * 2;
-    // At this pace the observer is there long before the half is.
-    let seed = Seed::default().at(own_ip()).rate(8 * MIB as u64).pause_after(half);
-    let seeder = seed.start(fixture);
-    let running = place.get().peers([seeder.addr, observer.addr]).start();
-    wait_for_pieces(&counts, fixture.pieces() / 2);
-    running
-}
-
-#[test]
-fn a_kill_at_half_loses_no_verified_piece() {
-    let fixture = four_mib();
-    let place = Place::new(&fixture);
-    let mut running = half_a_download(&place, &fixture);
-    running.kill();
-    assert_eq!(running.finish(LIMIT).signal, Some(9));
-
-    let seeder = Seeder::start(&fixture);
-    place.get().peers([seeder.addr]).run().expect(0);
-    fixture.assert_in(&place.data);
-    let verified = fixture.pieces() / 2 * fixture.piece_length;
-    let unverified = (fixture.data.len() - verified) as u64;
-    assert!(seeder.served() <= unverified, "{} of {unverified} bytes", seeder.served());
-    assert!(0 < seeder.served());
-}
-
-/// Changes one byte of a file and gives the file its old time back.
-fn flip_byte_secretly(path: &Path, at: u64) {
-    let mut file = fs::File::options().read(true).write(true).open(path).expect("the file");
-    let modified = file.metadata().and_then(|meta| meta.modified()).expect("a time");
-    let mut byte = [0];
-    file.seek(SeekFrom::Start(at)).expect("a place in the file");
-    file.read_exact(&mut byte).expect("a byte");
-    file.seek(SeekFrom::Start(at)).expect("a place in the file");
-    file.write_all(&[!byte[0]]).expect("written");
-    file.set_modified(modified).expect("a time");
-}
-
-/// The one file below a folder that is not the payload.
-fn resume_files(place: &Place, fixture: &Fixture) -> Vec<PathBuf> {
-    let payload: Vec<PathBuf> =
-        fixture.files.iter().map(|file| fixture.path_of(file, &place.data)).collect();
-    files_below(&place.data).into_iter().filter(|path| !payload.contains(path)).collect()
-}
-
-/// The resume file is trusted: that shows by a wrong byte which nobody looks at. With `--check`
-/// somebody does.
-#[test]
-fn an_interrupt_leaves_a_resume_file_that_is_trusted_unless_check_is_given() {
-    let fixture = four_mib();
-    let place = Place::new(&fixture);
-    let mut running = half_a_download(&place, &fixture);
-    running.interrupt();
-    let end = running.finish(LIMIT).expect(130);
-    assert!(end.wall < Duration::from_secs(10), "took {:?}", end.wall);
-    assert_eq!(resume_files(&place, &fixture).len(), 1, "{:?}", files_below(&place.data));
-
-    // Somewhere there is a verified piece; a byte in it is changed behind the client's back.
-    let path = fixture.path_of(&fixture.files[0], &place.data);
-    let on_disk = fs::read(&path).expect("half of the data");
-    let right = |piece: &usize| {
-        let range = fixture.piece_range(*piece);
-        on_disk.get(range.clone()) == Some(&fixture.data[range])
-    };
-    let piece = (0..fixture.pieces()).find(right).expect("a verified piece");
-    let at = fixture.piece_range(piece).start as u64 + 77;
-    flip_byte_secretly(&path, at);
-
-    let seeder = Seeder::start(&fixture);
-    place.get().peers([seeder.addr]).run().expect(0);
-    assert!(!seeder.pieces_served().contains(&piece), "piece {piece} was fetched again");
-    assert_eq!(resume_files(&place, &fixture), [] as [PathBuf; 0]);
-    let difference = fixture.difference(&place.data).expect_err("nobody should have looked");
-    assert!(difference.contains(&format!("byte {at} differs")), "{difference}");
-
-    let seeder = Seeder::start(&fixture);
-    place.get().arg("--check").peers([seeder.addr]).run().expect(0);
-    fixture.assert_in(&place.data);
-    assert_eq!(seeder.pieces_served(), [piece]);
-}
-
-#[test]
-fn a_file_that_changed_after_an_interrupt_is_checked_again() {
-    let fixture = four_mib();
-    let place = Place::new(&fixture);
-    let mut running = half_a_download(&place, &fixture);
-    running.interrupt();
-    running.finish(LIMIT).expect(130);
-    let path = fixture.path_of(&fixture.files[0], &place.data);
-    let mut bytes = fs::read(&path).expect("half of the data");
-    bytes.iter_mut().step_by(fixture.piece_length).for_each(|byte| *byte = !*byte);
-    fs::write(&path, bytes).expect("written");
-
-    let seeder = Seeder::start(&fixture);
-    place.get().peers([seeder.addr]).run().expect(0);
-    fixture.assert_in(&place.data);
-}
-
-#[test]
-fn a_flipped_byte_is_repaired_with_one_piece() {
-    let fixture = Recipe::tree("tree").with("a", 300_000).with("b/c", 500_000).make();
-    let place = Place::new(&fixture);
-    fixture.write_to(&place.data);
-    flip_byte_secretly(&place.data.join("tree/b/c"), 250_000);
-    let seeder = Seeder::start(&fixture);
-    place.get().peers([seeder.addr]).run().expect(0);
-    fixture.assert_in(&place.data);
-    assert_eq!(seeder.pieces_served(), [550_000 / fixture.piece_length]);
-}
-
-#[test]
-fn complete_data_needs_nobody() {
-    let fixture = Recipe::tree("tree").with("a", 300_000).with("empty", 0).make();
-    let seeder = Seeder::start(&fixture);
-    let tracker = Tracker::start(&[seeder.addr]);
-    let place = Place::with_trackers(&fixture, &[&[&tracker.http(), &tracker.udp()]]);
-    fixture.write_to(&place.data);
-    let end = place.get().peers([seeder.addr]).run().expect(0);
-    assert_complete(&end);
-    fixture.assert_in(&place.data);
-    assert_eq!((seeder.connections(), tracker.announces()), (0, Vec::new()));
-}
-
 /// The last line of a finished `get` contains `complete`, on standard error.
 #[track_caller]
 fn assert_complete(end: &Ended) {
@@ -425,38 +244,16 @@ fn a_torrent_from_standard_input_goes_to_the_current_folder() {
     fixture.assert_in(&place.data);
 }
 
-#[test]
-fn a_longer_file_is_another_file_and_stays_as_it_is() {
-    let fixture = four_mib();
-    let (place, seeder) = (Place::new(&fixture), Seeder::start(&fixture));
-    let longer = [&fixture.data[..], b"more"].concat();
-    let path = fixture.path_of(&fixture.files[0], &place.data);
-    fs::write(&path, &longer).expect("written");
-    let end = place.get().peers([seeder.addr]).run().expect(1);
-    assert!(end.stderr.contains("four.bin"), "{}", end.stderr);
-    assert_eq!(fs::read(&path).expect("the file"), longer);
-}
-
-#[test]
-fn a_shorter_file_with_right_and_wrong_pieces_keeps_the_right_ones() {
-    let fixture = four_mib();
-    let (place, seeder) = (Place::new(&fixture), Seeder::start(&fixture));
-    let mut shorter = fixture.data[..MIB + 1].to_vec();
-    shorter[5] ^= 1;
-    fs::write(fixture.path_of(&fixture.files[0], &place.data), &shorter).expect("written");
-    place.get().peers([seeder.addr]).run().expect(0);
-    fixture.assert_in(&place.data);
-    let kept = (MIB - fixture.piece_length) as u64;
-    assert_eq!(seeder.served(), fixture.data.len() as u64 - kept);
-}
-
+/// As in libtorrent: there is nothing to download in it, and nothing to know it by.
 #[test]
 fn a_torrent_of_no_bytes_is_refused_in_one_line() {
     let tree = Recipe::tree("nothing").with("a", 0).with("b/c", 0);
     for fixture in [Recipe::file("nothing", 0).make(), tree.make()] {
         let place = Place::new(&fixture);
         let end = place.get().run().expect(1);
-        assert!(end.stderr.contains("not one byte"), "{}", end.stderr);
+        assert_eq!(end.stderr.lines().count(), 1, "{}", end.stderr);
+        assert!(end.stderr.starts_with("piecemeal: "), "{}", end.stderr);
+        assert_eq!(files_below(&place.data), [] as [PathBuf; 0]);
     }
 }
 
@@ -484,5 +281,20 @@ fn memory_stays_small_whatever_the_piece_length() {
     fixture.assert_in(&place.data);
     let most = end.rss_anon_max;
     assert!(most <= 16 * MIB as u64, "{most} bytes of anonymous memory");
-    assert!(fixture.data.len() / BLOCK_LEN == fixture.blocks());
+}
+
+#[test]
+fn a_reader_of_the_news_that_leaves_early_does_not_make_it_complete() {
+    let fixture = four_mib();
+    let place = Place::new(&fixture);
+    let mut child = std::process::Command::new(support::run::binary())
+        .args(["get", "--json", "--no-tracker", "--peer", "127.0.0.1:9", "--dir"])
+        .args([&place.data, &place.torrent])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("a child");
+    drop(child.stdout.take());
+    let status = child.wait().expect("a status");
+    assert_eq!(status.code(), Some(1));
 }

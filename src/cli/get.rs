@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use crossbeam_channel::RecvTimeoutError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::flags::Args;
 use super::input::{self, Input};
-use super::output::Output;
+use super::output::{Output, is_closed_pipe};
 use super::{Exit, eprint_line, one_operand};
 use crate::json::Object;
 use crate::metainfo::Metainfo;
@@ -55,10 +55,20 @@ pub fn run(args: &Args) -> Result<Exit> {
     let interrupted = catch_signals()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
-    follow(&session, &interrupted, &mut view)?;
+    let followed = follow(&session, &interrupted, &mut view);
+    if followed.is_err() {
+        session.stopper().stop();
+    }
     let summary = session.join()?;
     view.progress.finish();
-    view.end(&name, &place.display().to_string(), &summary)
+    let exit = followed.and_then(|()| view.end(&name, &place.display().to_string(), &summary));
+    match exit {
+        // Whoever left while we were downloading must not read from the exit code that all is there.
+        Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
+            Err(anyhow!("stopped before the end: {err:#}"))
+        }
+        exit => exit,
+    }
 }
 
 fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {

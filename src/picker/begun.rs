@@ -10,6 +10,10 @@ use super::ConnId;
 /// How many peers may owe us the same block. More would only waste what they send.
 const ASKED_MAX: usize = 3;
 
+/// When that many were asked, and none has answered for so long, another takes the place of the
+/// first of them: slow peers must not be able to keep a block among themselves.
+const CROWDED_AGE: Duration = Duration::from_secs(2);
+
 pub(super) struct Begun {
     blocks: Vec<Block>,
     unasked: u32,
@@ -25,6 +29,7 @@ struct Block {
     arrived: bool,
     /// Since when it is owed, by the one who was asked last.
     since: Option<Instant>,
+    /// In the order in which they were asked.
     asked: [Option<ConnId>; ASKED_MAX],
 }
 
@@ -82,13 +87,23 @@ impl Begun {
         Some(block as u32)
     }
 
-    /// Notes that one more peer is asked for a block that is owed.
+    /// Notes that one more peer is asked for a block that is owed. What the first of too many
+    /// sends is welcome all the same, but it is no longer counted on.
     pub fn ask_again(&mut self, block: u32, conn: ConnId, now: Instant) {
         let block = &mut self.blocks[block as usize];
-        if let Some(free) = block.asked.iter_mut().find(|asked| asked.is_none()) {
-            *free = Some(conn);
-            block.since = Some(now);
-        }
+        let place = block.asked.iter().position(Option::is_none).unwrap_or_else(|| {
+            block.asked.rotate_left(1);
+            ASKED_MAX - 1
+        });
+        block.asked[place] = Some(conn);
+        block.since = Some(now);
+    }
+
+    /// Whether a block has been owed for at least `age`.
+    pub fn is_late(&self, now: Instant, age: Duration) -> bool {
+        let late = |since: Instant| age <= now.saturating_duration_since(since);
+        let owed = |block: &&Block| !block.arrived && !block.is_unasked();
+        self.blocks.iter().filter(owed).any(|block| block.since.is_some_and(late))
     }
 
     /// The blocks that are owed for at least `age`, but not by this peer, and may be asked again.
@@ -100,8 +115,9 @@ impl Begun {
     ) -> impl Iterator<Item = (Instant, u32)> + '_ {
         self.blocks.iter().enumerate().filter_map(move |(i, block)| {
             let since = block.since?;
+            let age = if block.asked.contains(&None) { age } else { age.max(CROWDED_AGE) };
             let due = age <= now.saturating_duration_since(since);
-            let open = !block.arrived && !block.is_unasked() && block.asked.contains(&None);
+            let open = !block.arrived && !block.is_unasked();
             (due && open && !block.asked.contains(&Some(conn))).then_some((since, i as u32))
         })
     }

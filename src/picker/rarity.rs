@@ -17,6 +17,10 @@ use crate::geometry::PieceIndex;
 /// A piece that is not in the order: verified, or begun.
 const ABSENT: u32 = u32::MAX;
 
+/// So many places of the order are searched for a piece that a peer has. Nearly always one of the
+/// first is; a peer that has hardly any would cost a pass over the order for nothing, each time.
+const SEARCH_MAX: usize = 4_096;
+
 pub(super) struct Rarity {
     /// How many peers have each piece, those that have all not counted.
     counts: Vec<u16>,
@@ -25,6 +29,8 @@ pub(super) struct Rarity {
     order: Vec<PieceIndex>,
     /// Where in `order` a piece is, or [`ABSENT`].
     place: Vec<u32>,
+    /// The pieces in the order, to be compared with what a peer has.
+    present: Bitfield,
     /// `bounds[n]` is where the pieces with `n` peers begin; the last entry is the order's length.
     bounds: Vec<u32>,
 }
@@ -37,7 +43,8 @@ impl Rarity {
         for (at, &piece) in order.iter().enumerate() {
             place[piece as usize] = at as u32;
         }
-        Rarity { counts: vec![0; pieces as usize], seeds: 0, order, place, bounds: vec![0, pieces] }
+        let (counts, bounds) = (vec![0; pieces as usize], vec![0, pieces]);
+        Rarity { counts, seeds: 0, order, place, present: Bitfield::full(pieces), bounds }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -116,6 +123,7 @@ impl Rarity {
         }
         self.order.pop();
         self.place[piece as usize] = ABSENT;
+        self.present.remove(piece);
     }
 
     /// Puts a piece back into the order.
@@ -125,6 +133,7 @@ impl Rarity {
         }
         self.place[piece as usize] = self.order.len() as u32;
         self.order.push(piece);
+        self.present.insert(piece);
         let count = usize::from(self.counts[piece as usize]);
         while self.bounds.len() < count + 2 {
             self.bounds.push(self.order.len() as u32 - 1);
@@ -146,14 +155,23 @@ impl Rarity {
 
     /// The rarest piece of those that a peer has.
     pub fn rarest(&self, has: &Bitfield) -> Option<PieceIndex> {
-        self.order.iter().copied().find(|&piece| has.contains(piece))
+        let mut order = self.order.iter().copied();
+        let first = order.by_ref().take(SEARCH_MAX).find(|&piece| has.contains(piece));
+        first.or_else(|| {
+            let few: Vec<PieceIndex> = self.present.common(has).take(SEARCH_MAX).collect();
+            match few.len() {
+                SEARCH_MAX => order.find(|&piece| has.contains(piece)),
+                _ => few.into_iter().min_by_key(|&piece| self.place[piece as usize]),
+            }
+        })
     }
 
     /// Some piece of those that a peer has, from a random place on.
     pub fn random_of(&self, start: u32, has: &Bitfield) -> Option<PieceIndex> {
         let start = start as usize % self.order.len().max(1);
         let (before, after) = self.order.split_at(start);
-        after.iter().chain(before).copied().find(|&piece| has.contains(piece))
+        let mut some = after.iter().chain(before).take(SEARCH_MAX).copied();
+        some.find(|&piece| has.contains(piece)).or_else(|| self.present.common(has).next())
     }
 }
 
@@ -171,6 +189,7 @@ mod tests {
             assert!((rarity.bounds[group]..rarity.bounds[group + 1]).contains(&(at as u32)));
         }
         assert_eq!(*rarity.bounds.last().unwrap() as usize, rarity.order.len());
+        assert_eq!(rarity.present.count() as usize, rarity.order.len());
     }
 
     #[test]
@@ -217,5 +236,20 @@ mod tests {
         assert_eq!(rarity.rarest(&has), Some(0));
         assert_eq!(rarity.random_of(7, &has), Some(0));
         assert_eq!(rarity.rarest(&Bitfield::new(3)), None);
+    }
+
+    #[test]
+    fn a_few_pieces_among_many_are_found_behind_the_search() {
+        let pieces = 3 * SEARCH_MAX as u32;
+        let mut rarity = Rarity::new(pieces, &mut fastrand::Rng::with_seed(1));
+        let [last, third] =
+            [1, SEARCH_MAX].map(|from_end| rarity.order[pieces as usize - from_end]);
+        let has = Bitfield::with(pieces, [last, third]);
+        assert_eq!(rarity.rarest(&has), Some(third));
+        assert!(has.contains(rarity.random_of(0, &has).unwrap()));
+        rarity.remove(third);
+        assert_eq!(rarity.rarest(&has), Some(last));
+        rarity.remove(last);
+        assert_eq!((rarity.rarest(&has), rarity.random_of(0, &has)), (None, None));
     }
 }

@@ -154,6 +154,37 @@ fn a_corrupt_piece_is_fetched_from_one_peer_alone() {
 }
 
 #[test]
+fn a_corrupt_piece_is_not_left_to_one_that_sends_nothing() {
+    let mut s = script(&[0, 1, 2]);
+    let all = Bitfield::full(4);
+    s.picker.corrupt(3);
+    assert_eq!(s.pick(A, &all, 1).len(), 1);
+    s.after(ALONE_AGE - Duration::from_millis(1));
+    assert_eq!(s.pick(B, &all, 9), []);
+    s.after(Duration::from_millis(1));
+    let picked = s.pick(B, &all, 9);
+    let due = ALONE_AGE;
+    assert_eq!(picked, [(3, 1, Reason::Join), (3, 0, Reason::Endgame { due })]);
+}
+
+#[test]
+fn three_slow_peers_cannot_keep_a_block_among_themselves() {
+    let mut s = script(&[0, 1, 2]);
+    let all = Bitfield::full(4);
+    for conn in 1..=3 {
+        assert_eq!(s.pick(ConnId(conn), &all, 9).len(), 2);
+        s.after(ENDGAME_AGE);
+    }
+    assert_eq!(s.pick(ConnId(4), &all, 9), []);
+    s.after(Duration::from_secs(2));
+    assert_eq!(s.pick(ConnId(4), &all, 9).len(), 2);
+    // The first of them is not counted on any more, but what it sends counts.
+    s.releases(ConnId(1), 3, 0);
+    let also_asked = vec![ConnId(2), ConnId(3), ConnId(4)];
+    assert_eq!(s.arrives(ConnId(1), 3, 0), Arrival::Fresh { also_asked });
+}
+
+#[test]
 fn the_count_of_unasked_blocks_is_right_whatever_happens() {
     for seed in 0..100 {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -185,11 +216,11 @@ fn the_count_of_unasked_blocks_is_right_whatever_happens() {
             let full: Vec<u32> = begun.filter_map(whole).collect();
             for piece in full {
                 asked.retain(|(_, span)| span.piece != piece);
-                if rng.u8(..3) == 0 {
-                    s.picker.corrupt(piece)
-                } else {
-                    drop(s.picker.stored(piece))
-                }
+                let owed = match rng.u8(..3) {
+                    0 => s.picker.corrupt(piece),
+                    _ => s.picker.stored(piece),
+                };
+                assert_eq!(owed, [], "all of it is here");
             }
             let unasked = s.picker.begun.values().map(Begun::unasked).sum::<u32>();
             assert_eq!(unasked, s.picker.unasked, "seed {seed}");

@@ -223,7 +223,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Event::Accepted { socket, addr } => {
                 // No place: closing it says so.
-                if let Some(conn) = self.swarm.incoming(addr)
+                if let Some(conn) = self.swarm.incoming(addr, now)
                     && let Err(gone) = self.links.accept(conn, addr, socket.into())
                 {
                     self.swarm.handle(now, gone);
@@ -307,8 +307,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let farewell = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
         self.links.close();
         drop(self.wires.inbox);
-        let addrs = self.listening.sockets.iter().filter_map(|socket| socket.local_addr().ok());
-        Listening::wake(&addrs.collect::<Vec<_>>());
+        self.listening.close();
         let kept = self.assembler.join();
         let saved = match kept {
             Ok((writing, have)) => keep(self.options, writing, &have),

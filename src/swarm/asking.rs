@@ -66,7 +66,7 @@ impl Swarm {
         }
     }
 
-    /// Blocks that are due for too long are asked of others; who never sends any is dropped.
+    /// Blocks that are due for too long may be asked of others; who never sends any is dropped.
     pub(super) fn lose_patience(&mut self, now: Instant) {
         let late = |(&conn, peer): (&ConnId, &Peer)| {
             let waited = peer.owing(now)?;
@@ -93,6 +93,5 @@ impl Swarm {
             }
             self.decide(|| Decision::Snub { conn, waited, blocks });
         }
-        self.ask_everybody(now);
     }
 }

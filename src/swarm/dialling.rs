@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, BanReason, DEPARTED_MAX, Decision, DropReason, End, Hello, Peer, Stuck, Swarm,
+    Action, BanReason, DEPARTED_MAX, Decision, Dial, DropReason, End, Hello, Peer, Stuck, Swarm,
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
@@ -23,6 +23,10 @@ const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
 const USELESS_WHILE_STARVING: Duration = Duration::from_secs(3);
 const USELESS: Duration = Duration::from_secs(45);
 
+/// The same while we starve, and who waits is no new address but one that failed before, or one
+/// that dialled us: it may be the honest one, or of no use again.
+const USELESS_FOR_ANOTHER_TRY: Duration = Duration::from_secs(12);
+
 /// We starve when no block came for so long.
 const STARVING: Duration = Duration::from_secs(2);
 
@@ -30,13 +34,16 @@ const STARVING: Duration = Duration::from_secs(2);
 const EVICTION_EVERY: Duration = Duration::from_secs(1);
 const EVICTIONS: usize = 10;
 
+/// How long one that dialled us in vain is thought to try again.
+const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
+
 impl Swarm {
     /// Dials as many addresses as there are places for.
     pub(super) fn dial(&mut self, now: Instant) {
         while !self.finished && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
             let Some((addr, source)) = self.book.next(now) else { break };
             let conn = self.next_conn();
-            self.dials.insert(conn, addr);
+            self.dials.insert(conn, Dial { addr, incoming: false });
             self.decide(|| Decision::Dial { conn, addr, source });
             self.actions.push(Action::Dial { conn, addr });
         }
@@ -57,13 +64,17 @@ impl Swarm {
     }
 
     /// Somebody dialled us. Its number, if there is a place for it.
-    pub fn incoming(&mut self, addr: SocketAddr) -> Option<ConnId> {
-        if self.finished || self.free_places() == 0 || !self.book.welcomes(addr.ip()) {
+    pub fn incoming(&mut self, addr: SocketAddr, now: Instant) -> Option<ConnId> {
+        if self.finished || !self.book.welcomes(addr.ip()) {
+            return None;
+        }
+        if self.free_places() == 0 {
+            self.turned_away = Some(now);
             return None;
         }
         let conn = self.next_conn();
         // Until the handshake is done it takes a place like one that we dial.
-        self.dials.insert(conn, addr);
+        self.dials.insert(conn, Dial { addr, incoming: true });
         Some(conn)
     }
 
@@ -78,14 +89,14 @@ impl Swarm {
             self.book.ban(addr);
             return self.refuse(conn, &hello, DropReason::Ourselves, now);
         }
-        if let Some(other) = self.duplicate_of(&hello) {
+        let twin = self.duplicate_of(&hello);
+        if let Some(other) = twin {
             // Both ends must close the same one of two connections that were dialled crosswise.
             let crosswise = self.peers[&other].incoming != hello.incoming;
             let keep_new = crosswise && hello.incoming == (self.config.peer_id < hello.peer_id);
             if !keep_new {
                 return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);
             }
-            self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
         }
         let pieces = self.picker.geometry().pieces();
         let mut peer = Peer::new(addr, hello.incoming, hello.peer_id, pieces, now);
@@ -94,6 +105,10 @@ impl Swarm {
         self.announce(Decision::Welcome { conn, addr, client, incoming: hello.incoming });
         self.say_what_we_have(conn, peer.fast);
         self.peers.insert(conn, peer);
+        // Only now: the place that becomes free is the other one's, not this one's too.
+        if let Some(other) = twin {
+            self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
+        }
     }
 
     /// The first message: what we have. Nothing says it shorter when that is nothing; with the Fast
@@ -109,12 +124,10 @@ impl Swarm {
         self.tell(conn, message);
     }
 
-    /// A connection to the same client. An id alone proves nothing, since anybody can copy it: it
-    /// must come from the same host, or the other one must have shown its worth.
+    /// A connection to the same client. An id alone proves nothing, since anybody can copy it, and
+    /// keep the one it belongs to out that way: it must come from the same host.
     fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
-        let same = |peer: &&Peer| {
-            peer.id == hello.peer_id && (peer.addr.ip() == hello.addr.ip() || peer.received != 0)
-        };
+        let same = |peer: &Peer| peer.id == hello.peer_id && peer.addr.ip() == hello.addr.ip();
         self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
     }
 
@@ -134,9 +147,10 @@ impl Swarm {
             End::Lost(why) => DropReason::Gone(why),
             End::Violation(rule) => DropReason::Violation(rule),
         };
-        if let Some(addr) = self.dials.remove(&conn) {
-            let why = reason.to_string();
-            self.book.failed(addr, &why, false, now);
+        if let Some(Dial { addr, incoming }) = self.dials.remove(&conn) {
+            if !incoming {
+                self.book.failed(addr, &reason.to_string(), false, now);
+            }
             self.announce(Decision::Drop { conn, addr, reason });
             self.actions.push(Action::HangUp { conn });
             self.dial(now);
@@ -176,18 +190,24 @@ impl Swarm {
         } else {
             self.book.ban(addr);
         }
-        self.drop_peer(conn, DropReason::Banned, now);
+        // One that has left may be back already, under another number.
+        let back = |peer: &Peer| match incoming {
+            true => peer.incoming && peer.addr.ip() == addr.ip(),
+            false => peer.addr == addr,
+        };
+        let back = self.peers.iter().filter(|(_, peer)| back(peer)).map(|(&conn, _)| conn);
+        let again: Vec<ConnId> = if known.is_none() { back.collect() } else { vec![conn] };
+        again.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Banned, now));
     }
 
-    /// Makes places for addresses that were never tried, at the cost of peers that give nothing.
+    /// Makes places for those that wait for one, at the cost of peers that give nothing.
     pub(super) fn evict(&mut self, now: Instant) {
-        let waits = self.free_places() == 0 && self.book.has_untried(now);
-        if !waits || now < self.last_eviction + EVICTION_EVERY || self.finished {
+        let due = self.last_eviction + EVICTION_EVERY <= now;
+        if !due || self.free_places() != 0 || self.finished {
             return;
         }
+        let Some((limit, places)) = self.places_wanted(now) else { return };
         self.last_eviction = now;
-        let starving = self.last_block + STARVING <= now;
-        let limit = if starving { USELESS_WHILE_STARVING } else { USELESS };
         let age = |peer: &Peer| now.saturating_duration_since(peer.useless_since());
         let mut useless: Vec<(Duration, ConnId)> = self
             .peers
@@ -196,8 +216,24 @@ impl Swarm {
             .filter(|&(age, _)| limit <= age)
             .collect();
         useless.sort_unstable();
-        for (after, conn) in useless.into_iter().rev().take(EVICTIONS) {
+        for (after, conn) in useless.into_iter().rev().take(places) {
             self.drop_peer(conn, DropReason::Useless { after }, now);
+        }
+    }
+
+    /// How useless a peer must have been to give its place to those that wait, and how many places
+    /// are wanted at once; `None` if nobody waits. Peers that choke us need time to give us a turn,
+    /// so for anybody but a stranger only one has to go at a time, and only while we starve.
+    fn places_wanted(&self, now: Instant) -> Option<(Duration, usize)> {
+        let starving = self.last_block + STARVING <= now;
+        let knocks = self.turned_away.is_some_and(|when| now < when + KNOCKS_AGAIN);
+        match (starving, self.book.has_untried(now)) {
+            (true, true) => Some((USELESS_WHILE_STARVING, EVICTIONS)),
+            (false, true) => Some((USELESS, EVICTIONS)),
+            (true, false) if knocks || self.book.has_ready(now) => {
+                Some((USELESS_FOR_ANOTHER_TRY, 1))
+            }
+            _ => None,
         }
     }
 

@@ -252,6 +252,54 @@ fn of_several_senders_only_the_guilty_one_is_banned() {
 }
 
 #[test]
+fn a_piece_that_fails_while_it_is_owed_is_asked_for_once() {
+    let mut p = play();
+    let a = p.joins([3]);
+    let owed = p.asked(a);
+    assert_eq!(owed.len(), 2);
+    // Its blocks came from peers that were dropped before their word was heard.
+    p.fact(Fact::Corrupt { piece: 3, senders: vec![ConnId(98), ConnId(99)] });
+    assert!(owed.iter().all(|span| p.told(a, &Message::Cancel(*span))));
+    assert_eq!(p.asked(a), owed, "and once more");
+}
+
+#[test]
+fn one_that_dialled_us_and_failed_leaves_our_dial_to_it_alone() {
+    let mut p = play();
+    let addr = p.address();
+    p.knows(addr);
+    assert!(p.dialled(addr).is_some());
+    let incoming = p.swarm.incoming(addr, p.now).unwrap();
+    p.fact(Fact::Gone { conn: incoming, end: End::Lost("no handshake".into()) });
+    p.actions.clear();
+    p.wait(Duration::from_secs(5));
+    assert_eq!(p.dialled(addr), None, "the first dial is still on its way");
+}
+
+#[test]
+fn one_of_two_crosswise_connections_gives_its_place_to_nobody_twice() {
+    let mut p = play_with(|config| config.max_peers = 2);
+    let addrs: Vec<SocketAddr> = (0..3).map(|_| p.address()).collect();
+    p.fact(Fact::Addresses { source: Source::Tracker, addrs: addrs.clone() });
+    let dialled = p.dialled(addrs[0]).unwrap();
+    p.shakes_hands(dialled, addrs[0], b'z', false);
+    let other = p.dialled(addrs[1]).unwrap();
+    p.fact(Fact::Gone { conn: other, end: End::Lost("refused".into()) });
+    let third = p.dialled(addrs[2]).unwrap();
+    p.fact(Fact::Gone { conn: third, end: End::Lost("refused".into()) });
+    // Its own dial is the one to keep, since its id is the greater one.
+    let incoming = p.swarm.incoming(addrs[0], p.now).unwrap();
+    p.knows(SocketAddr::from(([10, 0, 0, 200], 1)));
+    p.knows(SocketAddr::from(([10, 0, 0, 201], 1)));
+    let peer_id = PeerId([b'z'; 20]);
+    let reserved = Reserved::default();
+    let hello = Hello { addr: addrs[0], incoming: true, peer_id, reserved };
+    p.fact(Fact::Connected { conn: incoming, hello });
+    assert!(p.is_connected(incoming) && !p.is_connected(dialled));
+    assert_eq!(p.swarm.peers.len() + p.swarm.dials.len(), 2);
+}
+
+#[test]
 fn ourselves_and_peers_that_we_have_are_dropped() {
     let mut p = play();
     let addr = p.address();
@@ -277,6 +325,14 @@ fn ourselves_and_peers_that_we_have_are_dropped() {
     let third = p.dialled(other).unwrap();
     p.shakes_hands(third, other, p.hosts - 1, false);
     assert!(p.is_connected(third));
+    // Not even when it has sent something: else a copy could keep the true one out for ever.
+    p.sends_everything(first);
+    let copied = p.address();
+    p.knows(copied);
+    let fourth = p.dialled(copied).unwrap();
+    let id = p.swarm.peers[&first].id.0[0];
+    p.shakes_hands(fourth, copied, id, false);
+    assert!(p.is_connected(first) && p.is_connected(fourth));
 }
 
 #[test]
@@ -367,6 +423,43 @@ fn fifty_useless_peers_make_room_for_the_one_that_waits() {
     p.wait(Duration::from_secs(5));
     assert!(p.dialled(addr).is_some());
     assert!(useless.iter().any(|conn| !p.is_connected(*conn)));
+}
+
+#[test]
+fn useless_peers_make_room_for_one_that_failed_once_and_for_one_that_dials_us() {
+    let mut p = play_with(|config| config.max_peers = 5);
+    let late = p.address();
+    p.knows(late);
+    let conn = p.dialled(late).unwrap();
+    p.fact(Fact::Gone { conn, end: End::Lost("refused".into()) });
+    (0..5).for_each(|_| _ = p.joins([]));
+    p.actions.clear();
+    p.wait(Duration::from_secs(20));
+    assert!(p.dialled(late).is_some(), "it is tried again");
+
+    let mut p = play_with(|config| config.max_peers = 5);
+    (0..5).for_each(|_| _ = p.joins([]));
+    let caller = p.address();
+    let mut let_in = None;
+    for _ in 0..20 {
+        let_in = let_in.or(p.swarm.incoming(caller, p.now));
+        p.wait(Duration::from_secs(1));
+    }
+    assert!(let_in.is_some());
+}
+
+#[test]
+fn one_that_was_banned_after_it_left_is_dropped_when_it_is_back() {
+    let mut p = play();
+    let bad = p.joins([1]);
+    let addr = p.swarm.peers[&bad].addr;
+    p.fact(Fact::Gone { conn: bad, end: End::Lost("bye".into()) });
+    p.actions.clear();
+    p.wait(Duration::from_secs(5));
+    let back = p.dialled(addr).unwrap();
+    p.shakes_hands(back, addr, 1, false);
+    p.fact(Fact::Guilty { conn: bad, piece: 1 });
+    assert!(!p.is_connected(back));
 }
 
 #[test]

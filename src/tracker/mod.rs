@@ -30,9 +30,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use crate::hash::Sha1;
 
-mod answer;
+pub mod answer;
 mod http;
-mod packet;
+pub mod packet;
 mod team;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,9 @@
 //! ```text
 //! fixture   payload and .torrent, from a seed; folders that vanish
 //! seeder    an honest peer that has everything, in memory; fast, or with a limit
+//! hostile   the table of what bad peers do
 //! peer      a scripted peer: it says what a closure says
+//! place     a torrent on disk and a folder for its data
 //! tracker   HTTP and UDP, honest or not
 //! run       a program as a child: output, exit code, time, memory, signals
 //! ```
@@ -16,7 +18,9 @@
 #![allow(dead_code)]
 
 pub mod fixture;
+pub mod hostile;
 pub mod peer;
+pub mod place;
 pub mod run;
 pub mod seeder;
 pub mod tracker;

@@ -199,8 +199,8 @@ impl Wire {
         end
     }
 
-    /// Ends the connection with a reset instead of a farewell.
-    pub fn reset(self) -> io::Result<()> {
+    /// The connection will end with a reset instead of a farewell.
+    pub fn reset_on_drop(&self) -> io::Result<()> {
         SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO))
     }
 }

@@ -36,6 +36,17 @@ pub fn binary() -> PathBuf {
     own.ancestors().nth(2).expect("target/release").join("piecemeal")
 }
 
+/// Lets this process, and its children, have as many descriptors as the system allows it.
+pub fn raise_descriptor_limit() {
+    // SAFETY: both calls take a pointer to a local that lives through them.
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+}
+
 /// A program to be started.
 pub struct Run {
     command: Command,

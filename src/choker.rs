@@ -1,0 +1,392 @@
+//! Whom to give to (the choking of BEP 3).
+//!
+//! Who gives gets: that is what keeps a swarm alive, and it needs no memory and no trust.
+//!
+//! * **While we lack pieces**, the peers that gave us most over the last seconds are unchoked (*tit
+//!   for tat*), and one more, whatever it gave: the *optimistic unchoke*, so that we find better
+//!   peers and newcomers get their first piece. It moves on every third round; newcomers are three
+//!   times as likely to get it. Who owes us blocks for long (*snubs* us) gets nothing but that.
+//! * **As a seed** there is nothing to get, so everybody has a turn: who was served least recently
+//!   comes first, and stays for [`TURN`].
+//!
+//! A round is [`ROUND`] long; in between free places are filled at once, since a place that waits is
+//! bandwidth lost. How many places there are follows from the rate that goes out ([`slots`]): each
+//! should be worth something to who has it.
+//!
+//! Layer: decisions. Pure; owned by the swarm.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::picker::ConnId;
+
+/// How often the places are given anew (BEP 3: ten seconds, so that TCP can reach its rate).
+pub const ROUND: Duration = Duration::from_secs(10);
+
+/// The optimistic unchoke moves on with every third round.
+const OPTIMISTIC_ROUNDS: u32 = 3;
+
+/// How long a seed serves a peer before another one gets its place.
+const TURN: Duration = Duration::from_secs(20);
+
+/// Who connected so recently is a newcomer.
+const NEWCOMER: Duration = Duration::from_secs(60);
+const NEWCOMER_CHANCES: usize = 3;
+
+/// Places at least and at most.
+const SLOTS_MIN: usize = 4;
+const SLOTS_MAX: usize = 200;
+
+/// What the choker is told of a peer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contender {
+    pub conn: ConnId,
+    /// It wants something of us.
+    pub interested: bool,
+    /// It owes us blocks for too long.
+    pub snubs: bool,
+    /// What it gave us lately, in bytes a second.
+    pub gives: f64,
+    /// How long it has been connected.
+    pub age: Duration,
+}
+
+/// Why a peer was unchoked or choked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The so-and-so-manieth best uploader of so many that want something.
+    Reciprocates { rank: usize, of: usize },
+    /// A try, whatever it gave.
+    Optimistic,
+    /// There was a free place.
+    FreePlace,
+    /// A seed serves everybody in turn.
+    Turn,
+    /// Others gave more.
+    Outbid,
+    /// Its turn is over.
+    TurnOver,
+    /// It wants nothing any more.
+    NotInterested,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Reason::Reciprocates { rank, of } => write!(f, "uploader {rank} of {of}, best first"),
+            Reason::Optimistic => f.write_str("optimistic, to see what it gives"),
+            Reason::FreePlace => f.write_str("there was a free place"),
+            Reason::Turn => f.write_str("its turn"),
+            Reason::Outbid => f.write_str("others give more"),
+            Reason::TurnOver => f.write_str("its turn is over, others wait"),
+            Reason::NotInterested => f.write_str("it wants nothing any more"),
+        }
+    }
+}
+
+/// What has changed: whom to unchoke, whom to choke.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    pub unchoke: Vec<(ConnId, Reason)>,
+    pub choke: Vec<(ConnId, Reason)>,
+}
+
+/// How many peers should share this rate, in bytes a second: the square root of it in units of
+/// 25 KiB/s. At 1 MiB/s six of 170 KiB/s each, at 100 MiB/s sixty-four.
+pub fn slots(rate: f64) -> usize {
+    let fair = (rate / (25.0 * 1024.0)).sqrt();
+    (fair as usize).clamp(SLOTS_MIN, SLOTS_MAX)
+}
+
+pub struct Choker {
+    /// Who is unchoked, since when.
+    unchoked: BTreeMap<ConnId, Instant>,
+    /// When a seed served a peer last.
+    served: BTreeMap<ConnId, Instant>,
+    optimistic: Option<ConnId>,
+    rounds: u32,
+    next_round: Instant,
+    rng: fastrand::Rng,
+}
+
+impl Choker {
+    pub fn new(rng: fastrand::Rng, now: Instant) -> Choker {
+        Choker {
+            unchoked: BTreeMap::new(),
+            served: BTreeMap::new(),
+            optimistic: None,
+            rounds: 0,
+            next_round: now + ROUND,
+            rng,
+        }
+    }
+
+    pub fn is_unchoked(&self, conn: ConnId) -> bool {
+        self.unchoked.contains_key(&conn)
+    }
+
+    pub fn unchoked(&self) -> usize {
+        self.unchoked.len()
+    }
+
+    /// A peer has left.
+    pub fn gone(&mut self, conn: ConnId) {
+        self.unchoked.remove(&conn);
+        self.served.remove(&conn);
+        self.optimistic = self.optimistic.filter(|&optimistic| optimistic != conn);
+    }
+
+    /// Looks at everybody: takes places from those who want nothing, gives the places anew when a
+    /// round is over, and fills those that are free.
+    pub fn decide(
+        &mut self,
+        contenders: &[Contender],
+        seeding: bool,
+        slots: usize,
+        now: Instant,
+    ) -> Verdict {
+        let mut verdict = Verdict::default();
+        for contender in contenders.iter().filter(|contender| !contender.interested) {
+            if self.unchoked.remove(&contender.conn).is_some() {
+                self.optimistic = self.optimistic.filter(|&conn| conn != contender.conn);
+                verdict.choke.push((contender.conn, Reason::NotInterested));
+            }
+        }
+        let mut wanting: Vec<&Contender> = contenders.iter().filter(|c| c.interested).collect();
+        self.rng.shuffle(&mut wanting);
+        if self.next_round <= now {
+            self.next_round = now + ROUND;
+            if seeding {
+                self.end_turns(&wanting, slots, now, &mut verdict);
+            } else {
+                self.reward(&mut wanting, slots, now, &mut verdict);
+            }
+            self.rounds += 1;
+        }
+        self.fill(&wanting, seeding, slots, now, &mut verdict);
+        verdict
+    }
+
+    /// Tit for tat: the best uploaders and the optimistic one keep or get a place, the others lose
+    /// theirs.
+    fn reward(
+        &mut self,
+        wanting: &mut [&Contender],
+        slots: usize,
+        now: Instant,
+        verdict: &mut Verdict,
+    ) {
+        wanting
+            .sort_by(|a, b| (a.snubs, b.gives).partial_cmp(&(b.snubs, a.gives)).expect("no NaN"));
+        let of = wanting.len();
+        let regular = slots.saturating_sub(1).min(of);
+        let (best, rest) = wanting.split_at(regular);
+        let giving = best.iter().take_while(|c| 0.0 < c.gives && !c.snubs).count();
+        for (i, contender) in best[..giving].iter().enumerate() {
+            let reason = Reason::Reciprocates { rank: i + 1, of };
+            self.unchoke(contender.conn, reason, now, verdict);
+        }
+        let others: Vec<&Contender> = best[giving..].iter().chain(rest).copied().collect();
+        self.move_optimistic(&others, now, verdict);
+        // Places of those who gave nothing are only taken when somebody who gives waits for one.
+        let mut over = self.unchoked.len().saturating_sub(slots);
+        for contender in others.iter().rev() {
+            if over == 0 {
+                break;
+            }
+            if self.optimistic != Some(contender.conn)
+                && self.unchoked.remove(&contender.conn).is_some()
+            {
+                verdict.choke.push((contender.conn, Reason::Outbid));
+                over -= 1;
+            }
+        }
+    }
+
+    /// Every third round somebody else gets its chance; newcomers are likelier to.
+    fn move_optimistic(&mut self, others: &[&Contender], now: Instant, verdict: &mut Verdict) {
+        let stays = self.optimistic.is_some_and(|conn| others.iter().any(|c| c.conn == conn));
+        if stays && !self.rounds.is_multiple_of(OPTIMISTIC_ROUNDS) {
+            return;
+        }
+        let chances = |c: &&Contender| if c.age < NEWCOMER { NEWCOMER_CHANCES } else { 1 };
+        let waiting = others.iter().filter(|c| !self.unchoked.contains_key(&c.conn)).copied();
+        let lots: Vec<ConnId> =
+            waiting.flat_map(|c| std::iter::repeat_n(c.conn, chances(&c))).collect();
+        if let Some(&conn) = self.rng.choice(&lots) {
+            if let Some(last) = self.optimistic.take()
+                && others.iter().any(|c| c.conn == last)
+                && self.unchoked.remove(&last).is_some()
+            {
+                verdict.choke.push((last, Reason::TurnOver));
+            }
+            self.optimistic = Some(conn);
+            self.unchoke(conn, Reason::Optimistic, now, verdict);
+        }
+    }
+
+    /// A seed: who was served for long enough gives its place to one that waits.
+    fn end_turns(
+        &mut self,
+        wanting: &[&Contender],
+        slots: usize,
+        now: Instant,
+        verdict: &mut Verdict,
+    ) {
+        let waiting = wanting.iter().filter(|c| !self.unchoked.contains_key(&c.conn)).count();
+        let free = slots.saturating_sub(self.unchoked.len());
+        let mut served: Vec<(Instant, ConnId)> =
+            self.unchoked.iter().map(|(&conn, &since)| (since, conn)).collect();
+        served.sort_unstable();
+        let over = served.into_iter().filter(|(since, _)| *since + TURN <= now);
+        for (_, conn) in over.take(waiting.saturating_sub(free)) {
+            self.unchoked.remove(&conn);
+            self.served.insert(conn, now);
+            verdict.choke.push((conn, Reason::TurnOver));
+        }
+    }
+
+    /// Free places go to those who wait: of a seed to who was served longest ago.
+    fn fill(
+        &mut self,
+        wanting: &[&Contender],
+        seeding: bool,
+        slots: usize,
+        now: Instant,
+        verdict: &mut Verdict,
+    ) {
+        let mut waiting: Vec<&&Contender> =
+            wanting.iter().filter(|c| !self.unchoked.contains_key(&c.conn)).collect();
+        if seeding {
+            waiting.sort_by_key(|c| self.served.get(&c.conn).copied());
+        } else {
+            let rank = |c: &&&Contender| (c.snubs, -c.gives);
+            waiting.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("no NaN"));
+        }
+        let free = slots.saturating_sub(self.unchoked.len());
+        let reason = if seeding { Reason::Turn } else { Reason::FreePlace };
+        for contender in waiting.into_iter().take(free) {
+            self.unchoke(contender.conn, reason, now, verdict);
+        }
+    }
+
+    fn unchoke(&mut self, conn: ConnId, reason: Reason, now: Instant, verdict: &mut Verdict) {
+        if self.unchoked.contains_key(&conn) {
+            return;
+        }
+        self.unchoked.insert(conn, now);
+        // One that was choked a line ago never hears of it.
+        match verdict.choke.iter().position(|(choked, _)| *choked == conn) {
+            Some(at) => drop(verdict.choke.swap_remove(at)),
+            None => verdict.unchoke.push((conn, reason)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u32, gives: f64) -> Contender {
+        let (conn, age) = (ConnId(n), Duration::from_secs(600));
+        Contender { conn, interested: true, snubs: false, gives, age }
+    }
+
+    fn choker() -> (Choker, Instant) {
+        let now = Instant::now();
+        (Choker::new(fastrand::Rng::with_seed(5), now), now)
+    }
+
+    fn unchoked(choker: &Choker) -> Vec<u32> {
+        choker.unchoked.keys().map(|conn| conn.0).collect()
+    }
+
+    #[test]
+    fn free_places_are_filled_at_once_and_given_back_when_nothing_is_wanted() {
+        let (mut choker, now) = choker();
+        let mut peers: Vec<Contender> = (1..=3).map(|n| peer(n, 0.0)).collect();
+        let verdict = choker.decide(&peers, false, 4, now);
+        assert_eq!((verdict.unchoke.len(), unchoked(&choker)), (3, vec![1, 2, 3]));
+        peers[0].interested = false;
+        let verdict = choker.decide(&peers, false, 4, now);
+        assert_eq!(verdict.choke, [(ConnId(1), Reason::NotInterested)]);
+        assert_eq!(choker.decide(&peers, false, 4, now), Verdict::default());
+    }
+
+    #[test]
+    fn who_gives_gets() {
+        let (mut choker, now) = choker();
+        let peers: Vec<Contender> = (1..=10).map(|n| peer(n, f64::from(n) * 1e3)).collect();
+        for round in 1..20 {
+            choker.decide(&peers, false, 4, now + ROUND * round);
+            let unchoked = unchoked(&choker);
+            assert_eq!(unchoked.len(), 4);
+            assert!([8, 9, 10].iter().all(|best| unchoked.contains(best)), "{unchoked:?}");
+        }
+    }
+
+    #[test]
+    fn everybody_gets_the_optimistic_place_in_time() {
+        let (mut choker, now) = choker();
+        let peers: Vec<Contender> =
+            (1..=10).map(|n| peer(n, if n <= 3 { 1e6 } else { 0.0 })).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for round in 1..300 {
+            choker.decide(&peers, false, 4, now + ROUND * round);
+            seen.extend(unchoked(&choker));
+        }
+        assert_eq!(seen.len(), 10);
+    }
+
+    #[test]
+    fn newcomers_are_likelier_to_be_tried() {
+        let mut tries = [0; 2];
+        for seed in 0..400 {
+            let now = Instant::now();
+            let mut choker = Choker::new(fastrand::Rng::with_seed(seed), now);
+            let mut peers: Vec<Contender> = (1..=3).map(|n| peer(n, 1e6)).collect();
+            choker.decide(&peers, false, 4, now + ROUND);
+            peers.extend([peer(8, 0.0), peer(9, 0.0)]);
+            peers[4].age = Duration::ZERO;
+            // All places are taken but the optimistic one.
+            choker.decide(&peers, false, 4, now + ROUND * 4);
+            tries[0] += u32::from(choker.optimistic == Some(ConnId(8)));
+            tries[1] += u32::from(choker.optimistic == Some(ConnId(9)));
+        }
+        assert!(tries[0] * 2 < tries[1], "{tries:?}");
+    }
+
+    #[test]
+    fn who_snubs_us_loses_its_place_to_who_gives() {
+        let (mut choker, now) = choker();
+        let mut peers: Vec<Contender> = (1..=6).map(|n| peer(n, 1e3)).collect();
+        choker.decide(&peers, false, 4, now + ROUND);
+        let snubbing = unchoked(&choker)[0];
+        peers[snubbing as usize - 1].snubs = true;
+        peers[snubbing as usize - 1].gives = 0.0;
+        let optimistic = choker.optimistic;
+        choker.decide(&peers, false, 4, now + ROUND * 2);
+        let kept = optimistic == Some(ConnId(snubbing));
+        assert!(kept || !unchoked(&choker).contains(&snubbing));
+    }
+
+    #[test]
+    fn a_seed_serves_everybody_in_turn() {
+        let (mut choker, now) = choker();
+        let peers: Vec<Contender> = (1..=9).map(|n| peer(n, 0.0)).collect();
+        let mut turns = [0u32; 10];
+        for round in 0..90 {
+            let verdict = choker.decide(&peers, true, 3, now + ROUND * round);
+            verdict.unchoke.iter().for_each(|(conn, _)| turns[conn.0 as usize] += 1);
+            assert_eq!(unchoked(&choker).len(), 3);
+        }
+        let (least, most) = (turns[1..].iter().min(), turns[1..].iter().max());
+        assert!(most.unwrap() - least.unwrap() <= 1, "{turns:?}");
+    }
+
+    #[test]
+    fn places_follow_the_rate() {
+        assert_eq!((slots(0.0), slots(1e5), slots(f64::from(1 << 20))), (4, 4, 6));
+        assert_eq!((slots(f64::from(100 << 20)), slots(1e12)), (64, SLOTS_MAX));
+    }
+}
