@@ -18,7 +18,17 @@
 //! Whoever asks waits for the reply; the keeper waits for nobody. So no cycle of waiting exists, and
 //! a flood fills one bounded channel, and then the system's own queues.
 //!
-//! Measured (release build, one core, loopback): see FIGURES below.
+//! Measured (release build, the tracker on one core of a virtual machine, the load on another, all on
+//! loopback; anonymous memory):
+//!
+//! | load                                                     | result                             |
+//! |----------------------------------------------------------|------------------------------------|
+//! | 1,000 HTTP announces a second, a connection each         | 13 % of the core, half in 0.2 ms   |
+//! | HTTP announces one after another, a connection each      | 4,000 a second, 73 µs of CPU each  |
+//! | UDP announces one after another                          | 7,000–11,000 a second, 45 µs each  |
+//! | 100,000 peers in 10 swarms                               | 14.5 MB                            |
+//! | 100,000 peers in a swarm each                            | 33 MB                              |
+//! | 10,000 idle connections opened, 1,000 announces a second | none failed, the slowest took 9 ms |
 //!
 //! Layer: hands. This file owns the threads; [`registry`](crate::registry) decides.
 
@@ -75,6 +85,8 @@ pub struct Options {
 /// A tracker at work. It ends when it is told to, or dropped.
 pub struct TrackerServer {
     addrs: Vec<SocketAddr>,
+    /// More handles of the sockets that accept, to close them with.
+    listening: Listening,
     sightings: Receiver<Sighting>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -86,16 +98,16 @@ impl TrackerServer {
         let port = options.listen.map_or(PORT, |at| at.port());
         let listening = Listening::open(options.listen.map(|at| at.ip()), Some(port))?;
         let mut sockets = Vec::new();
-        for listener in listening.sockets {
-            SockRef::from(&listener).listen(BACKLOG)?;
+        for listener in &listening.sockets {
+            SockRef::from(listener).listen(BACKLOG)?;
             let addr = listener.local_addr()?;
-            sockets.push((addr, listener, udp_socket(addr)?));
+            sockets.push((addr, listener.try_clone()?, udp_socket(addr)?));
         }
         let addrs: Vec<SocketAddr> = sockets.iter().map(|(addr, ..)| *addr).collect();
         let (sender, sightings) = bounded(SIGHTINGS_MAX);
         let (desk, keeper) = keeper::open(registry(&options), &options, sender);
         let stop = Arc::new(AtomicBool::new(false));
-        let mut server = TrackerServer { addrs, sightings, stop, threads: Vec::new() };
+        let mut server = TrackerServer { addrs, listening, sightings, stop, threads: Vec::new() };
         server.spawn("tracker keeper", move |_| keeper.run())?;
         for (_, listener, socket) in sockets {
             let (http_desk, udp_desk) = (desk.another(), desk.another());
@@ -140,7 +152,7 @@ impl TrackerServer {
     /// Ends it: what is being answered is answered, everybody else is hung up on.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        Listening::wake(&self.addrs);
+        self.listening.close();
         for addr in &self.addrs {
             udp::wake(*addr);
         }
@@ -148,6 +160,7 @@ impl TrackerServer {
             // One that panicked has said so, and the tracker ends anyway.
             let _ = thread.join();
         }
+        self.listening.sockets.clear();
     }
 }
 

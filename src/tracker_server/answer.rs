@@ -7,6 +7,8 @@
 //! refusal   d 14:failure reason …  e
 //! scrape    d 5:files d 20:(info hash) d 8:complete … 10:downloaded … 10:incomplete … e e e
 //! ```
+//!
+//! Layer: hands, but pure: values in, bytes out.
 
 use std::net::{IpAddr, SocketAddr};
 

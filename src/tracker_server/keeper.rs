@@ -6,6 +6,8 @@
 //! ```
 //!
 //! The keeper ends when the last desk has gone.
+//!
+//! Layer: hands. The keeper owns the registry and the sums; a desk owns nothing.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

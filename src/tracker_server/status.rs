@@ -12,6 +12,8 @@
 //! served                [{ info_hash, name, seeders, leechers, completed }]; of an open tracker
 //!                       empty: who shares what is told only to those who know the info hash
 //! ```
+//!
+//! Layer: hands, but pure: numbers in, text out.
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -13,7 +13,7 @@
 //! Nothing that comes without a good id gets an answer longer than itself. What is too short to be a
 //! request is dropped.
 //!
-//! One thread for each family. Owns nothing but the key; the socket is the server's.
+//! Layer: hands. One thread for each family; owns nothing but the key, the socket is the server's.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
