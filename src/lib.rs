@@ -25,6 +25,7 @@ pub mod choker;
 pub mod picker;
 pub mod pipeline;
 pub mod rate;
+pub mod registry;
 pub mod swarm;
 
 // Hands: one thread each.
@@ -39,6 +40,7 @@ pub mod resume;
 pub mod storage;
 pub mod trace;
 pub mod tracker;
+pub mod tracker_server;
 
 // Head: starts the hands, runs the loop.
 pub mod session;

@@ -225,7 +225,7 @@ fn without_doubles<T: Clone + Eq + std::hash::Hash>(list: &mut Vec<T>) {
 }
 
 /// Undoes percent-encoding. A `%` that two hexadecimal digits do not follow stands for itself.
-fn percent_decoded(text: &str) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|&b| char::from(b).to_digit(16));
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

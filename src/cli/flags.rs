@@ -26,6 +26,8 @@ pub struct Args {
     pub out: Option<PathBuf>,
     pub port: Option<u16>,
     pub listen: Option<IpAddr>,
+    /// `--listen` of a tracker.
+    pub listen_at: Option<SocketAddr>,
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
@@ -69,6 +71,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "create", aliases: &[], operand: "PATH", help: "make a .torrent from a file or a folder" },
     Command { name: "show", aliases: &["info"], operand: "TORRENT", help: "name, info hash, size, files, trackers, magnet link" },
     Command { name: "verify", aliases: &[], operand: "TORRENT", help: "check the data in --dir against the hashes" },
+    Command { name: "tracker", aliases: &[], operand: "[TORRENT]...", help: "run a tracker: HTTP and UDP on one port; open, or for these torrents" },
     Command { name: "decode", aliases: &[], operand: "FILE", help: "print bencode as JSON" },
 ];
 
@@ -96,9 +99,9 @@ pub const FLAGS: &[Flag] = &[
     Flag { long: "port", short: Some('p'), aliases: &["listen-port"], value: Some("N"), on: &["get"],
         help: "listen here (6881, else the next free to 6889, else any)",
         set: |a, v| { a.port = Some(v.parse("a port, 1 to 65535")?); Ok(()) } },
-    Flag { long: "listen", short: None, aliases: &[], value: Some("IP"), on: &["get"],
-        help: "listen on this address only (all, IPv4 and IPv6)",
-        set: |a, v| { a.listen = Some(v.parse("an IP address")?); Ok(()) } },
+    Flag { long: "listen", short: None, aliases: &[], value: Some("IP[:PORT]"), on: &["get", "tracker"],
+        help: "listen on this address only (all, IPv4 and IPv6); tracker: with a port (6969)",
+        set: |a, v| v.listen(a) },
     Flag { long: "peer", short: None, aliases: &["initial-peers"], value: Some("IP:PORT"), on: &["get"],
         help: "a peer to dial; repeatable, or several with commas",
         set: |a, v| { for one in v.split()? { a.peers.push(one.parse("IP:PORT")?) } Ok(()) } },
@@ -190,6 +193,21 @@ impl Value {
         let flag = self.flag;
         let text = self.text()?;
         text.trim().parse().map_err(|_| anyhow!("--{flag} {text}: expected {expected}"))
+    }
+
+    /// A tracker has its port here, everybody else has `--port`. The command may still follow.
+    fn listen(self, args: &mut Args) -> Result<()> {
+        let text = self.text()?;
+        let at = text.trim();
+        args.listen = at.parse().ok();
+        args.listen_at = at.parse().ok();
+        let expected = match (args.command, args.listen, args.listen_at) {
+            ("tracker", _, None) => "IP:PORT",
+            ("" | "tracker", _, Some(_)) | (_, Some(_), _) => return Ok(()),
+            ("", ..) => "an IP address, or IP:PORT",
+            _ => "an IP address",
+        };
+        bail!("--listen {text}: expected {expected}")
     }
 
     fn split(self) -> Result<Vec<Value>> {

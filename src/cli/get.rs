@@ -100,7 +100,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
 }
 
 /// The first Ctrl-C (or SIGTERM) asks for an end in order, a second one ends at once.
-fn catch_signals() -> Result<Arc<AtomicBool>> {
+pub(super) fn catch_signals() -> Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         let exit = Exit::Interrupted as i32;

@@ -71,6 +71,11 @@ fn examples(command: &str) -> String {
             &["piecemeal show file.torrent", "piecemeal show --json file.torrent | jq .files"]
         }
         "verify" => &["piecemeal verify file.torrent -d ~/Downloads"],
+        "tracker" => &[
+            "piecemeal tracker",
+            "piecemeal tracker --listen 192.0.2.7:6969 debian.torrent",
+            "piecemeal tracker -v 2b66980093bc11806fab50cb3cb41835b95a0362",
+        ],
         "decode" => &["piecemeal decode file.torrent | jq .info.name"],
         _ => &[],
     };

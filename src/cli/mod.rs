@@ -16,6 +16,7 @@ pub mod input;
 mod meter;
 mod output;
 mod show;
+mod tracker;
 mod verify;
 
 use std::ffi::OsStr;
@@ -56,6 +57,7 @@ fn run(args: &Args) -> Result<Exit> {
         "create" => create::run(args),
         "show" => show::run(args),
         "verify" => verify::run(args),
+        "tracker" => tracker::run(args),
         "decode" => decode::run(args),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));

@@ -1,0 +1,105 @@
+//! Who is dialled, welcomed, dropped and banned.
+
+use super::*;
+
+#[test]
+fn ourselves_and_peers_that_we_have_are_dropped() {
+    let mut p = play();
+    let addr = p.address();
+    p.knows(addr);
+    let conn = p.dialled(addr).unwrap();
+    let peer_id = p.swarm.config.peer_id;
+    let hello = Hello { addr, incoming: false, peer_id, reserved: Reserved::default() };
+    p.fact(Fact::Connected { conn, hello });
+    assert!(!p.is_connected(conn) && p.actions.contains(&Action::HangUp { conn }));
+    p.actions.clear();
+    p.wait(Duration::from_secs(3_600));
+    assert_eq!(p.dialled(addr), None, "never again");
+
+    let first = p.joins([1]);
+    let twin = SocketAddr::from(([10, 0, 0, p.hosts], 7000));
+    p.knows(twin);
+    let second = p.dialled(twin).unwrap();
+    p.shakes_hands(second, twin, p.hosts, false);
+    assert!(p.is_connected(first) && !p.is_connected(second));
+    // The same id from another host may be a copy; that alone is no reason.
+    let other = p.address();
+    p.knows(other);
+    let third = p.dialled(other).unwrap();
+    p.shakes_hands(third, other, p.hosts - 1, false);
+    assert!(p.is_connected(third));
+    // Not even when it has sent something: else a copy could keep the true one out for ever.
+    p.sends_everything(first);
+    let copied = p.address();
+    p.knows(copied);
+    let fourth = p.dialled(copied).unwrap();
+    let id = p.swarm.peers[&first].id.0[0];
+    p.shakes_hands(fourth, copied, id, false);
+    assert!(p.is_connected(first) && p.is_connected(fourth));
+}
+
+#[test]
+fn fifty_useless_peers_make_room_for_the_one_that_waits() {
+    let mut p = play_with(|config| config.max_peers = 5);
+    let useless: Vec<ConnId> = (0..5).map(|_| p.joins([])).collect();
+    let addr = p.address();
+    p.knows(addr);
+    assert_eq!(p.dialled(addr), None, "no place");
+    p.wait(Duration::from_secs(5));
+    assert!(p.dialled(addr).is_some());
+    assert!(useless.iter().any(|conn| !p.is_connected(*conn)));
+}
+
+#[test]
+fn useless_peers_make_room_for_one_that_failed_once_and_for_one_that_dials_us() {
+    let mut p = play_with(|config| config.max_peers = 5);
+    let late = p.address();
+    p.knows(late);
+    let conn = p.dialled(late).unwrap();
+    p.fact(Fact::Gone { conn, end: End::Lost("refused".into()) });
+    (0..5).for_each(|_| _ = p.joins([]));
+    p.actions.clear();
+    p.wait(Duration::from_secs(20));
+    assert!(p.dialled(late).is_some(), "it is tried again");
+
+    let mut p = play_with(|config| config.max_peers = 5);
+    (0..5).for_each(|_| _ = p.joins([]));
+    let caller = p.address();
+    let mut let_in = None;
+    for _ in 0..20 {
+        let_in = let_in.or(p.swarm.incoming(caller, p.now));
+        p.wait(Duration::from_secs(1));
+    }
+    assert!(let_in.is_some());
+}
+
+#[test]
+fn one_that_was_banned_after_it_left_is_dropped_when_it_is_back() {
+    let mut p = play();
+    let bad = p.joins([1]);
+    let addr = p.swarm.peers[&bad].addr;
+    p.fact(Fact::Gone { conn: bad, end: End::Lost("bye".into()) });
+    p.actions.clear();
+    p.wait(Duration::from_secs(5));
+    let back = p.dialled(addr).unwrap();
+    p.shakes_hands(back, addr, 1, false);
+    p.fact(Fact::Guilty { conn: bad, piece: 1 });
+    assert!(!p.is_connected(back));
+}
+
+#[test]
+fn dials_are_limited_and_repeated_with_pauses() {
+    let mut p = play_with(|config| config.max_peers = 3);
+    let addrs: Vec<SocketAddr> = (0..9).map(|_| p.address()).collect();
+    p.fact(Fact::Addresses { source: Source::Tracker, addrs: addrs.clone() });
+    let dials = |p: &Play| p.actions.iter().filter(|a| matches!(a, Action::Dial { .. })).count();
+    assert_eq!(dials(&p), 3);
+    for _ in 0..9 {
+        let conn = *p.swarm.dials.keys().next().unwrap();
+        p.fact(Fact::Gone { conn, end: End::Lost("refused".into()) });
+    }
+    assert_eq!(dials(&p), 9, "each once, none twice at once");
+    assert_eq!(p.swarm.status(p.now).stuck, None, "it has only begun");
+    p.wait(Duration::from_secs(2));
+    assert_eq!(dials(&p), 12, "three of them again");
+}

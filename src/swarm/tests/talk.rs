@@ -1,0 +1,81 @@
+//! What peers say, and what is made of it.
+
+use super::*;
+
+#[test]
+fn the_protocol_is_kept_or_the_peer_goes() {
+    let breaks = |message: Message| {
+        let mut p = play();
+        let conn = p.joins([1]);
+        p.says(conn, [message]);
+        let violation =
+            |d: &Decision| matches!(d, Decision::Drop { reason: DropReason::Violation(_), .. });
+        !p.is_connected(conn) && p.decided(violation)
+    };
+    assert!(breaks(Message::Have(PIECES)));
+    assert!(breaks(Message::Have(u32::MAX)));
+    assert!(breaks(Message::HaveAll), "without the Fast extension");
+    assert!(breaks(Message::Reject(Span { piece: 0, begin: 0, length: 1 })));
+    assert!(breaks(Message::AllowedFast(0)));
+    assert!(!breaks(Message::Unknown(77)));
+    assert!(!breaks(Message::Bitfield(vec![0xff])));
+    // Spare bits: seven pieces in eight bits.
+    let mut p = play_with(|config| {
+        let total = u64::from((PIECES - 1) * BLOCKS * BLOCK_LEN);
+        config.geometry = Geometry::new(total, BLOCKS * BLOCK_LEN).unwrap();
+    });
+    let addr = p.address();
+    p.knows(addr);
+    let conn = p.dialled(addr).unwrap();
+    p.shakes_hands(conn, addr, 1, false);
+    p.says(conn, [Message::Bitfield(vec![0xff])]);
+    assert!(!p.is_connected(conn));
+}
+
+#[test]
+fn chatter_without_data_ends_the_connection() {
+    let floods = |message: Message| {
+        let mut p = play();
+        let conn = p.joins([1]);
+        p.says(conn, vec![message; 5_000]);
+        !p.is_connected(conn)
+    };
+    assert!(floods(Message::Have(1)));
+    assert!(floods(Message::Unknown(99)));
+    assert!(floods(Message::Request(Span { piece: 0, begin: 0, length: BLOCK_LEN })));
+    assert!(floods(Message::Bitfield(vec![0xff])));
+    let mut p = play();
+    let conn = p.joins([1]);
+    for _ in 0..2_000 {
+        p.says(conn, [Message::Choke, Message::Unchoke]);
+    }
+    assert!(!p.is_connected(conn));
+}
+
+#[test]
+fn one_that_refuses_everything_is_not_asked_for_ever() {
+    let mut p = play();
+    let addr = p.address();
+    p.knows(addr);
+    let conn = p.dialled(addr).unwrap();
+    p.shakes_hands(conn, addr, 1, true);
+    p.says(conn, [Message::HaveAll, Message::Unchoke]);
+    for _ in 0..2_000 {
+        let refused: Vec<Message> = p.asked(conn).into_iter().map(Message::Reject).collect();
+        p.says(conn, refused);
+        p.wait(TICK);
+    }
+    assert!(!p.is_connected(conn));
+    assert!(p.decided(|d| matches!(d, Decision::Drop { reason: DropReason::Refuses { .. }, .. })));
+}
+
+#[test]
+fn allowed_fast_pieces_come_while_we_are_choked() {
+    let mut p = play();
+    let addr = p.address();
+    p.knows(addr);
+    let conn = p.dialled(addr).unwrap();
+    p.shakes_hands(conn, addr, 1, true);
+    p.says(conn, [Message::HaveAll, Message::AllowedFast(6)]);
+    assert!(p.asked(conn).iter().all(|span| span.piece == 6) && p.asked(conn).len() == 2);
+}
