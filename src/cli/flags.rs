@@ -34,6 +34,12 @@ pub struct Args {
     pub no_tracker: bool,
     pub max_peers: Option<u16>,
     pub stop_timeout: Option<Duration>,
+    /// Go on uploading until so many sizes of the torrent have gone out, or for so long.
+    pub seed_ratio: Option<f64>,
+    pub seed_time: Option<Duration>,
+    /// Bytes a second; 0 means no limit.
+    pub max_download_limit: u64,
+    pub max_upload_limit: u64,
     pub check: bool,
     pub piece_hashes: bool,
     pub web_seeds: Vec<String>,
@@ -68,6 +74,7 @@ pub struct Command {
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     Command { name: "get", aliases: &["download"], operand: "TORRENT", help: "download; exit 0 once every piece has been verified" },
+    Command { name: "seed", aliases: &[], operand: "TORRENT", help: "check what is in --dir, then upload it until Ctrl-C (or ratio, or time)" },
     Command { name: "create", aliases: &[], operand: "PATH", help: "make a .torrent from a file or a folder" },
     Command { name: "show", aliases: &["info"], operand: "TORRENT", help: "name, info hash, size, files, trackers, magnet link" },
     Command { name: "verify", aliases: &[], operand: "TORRENT", help: "check the data in --dir against the hashes" },
@@ -90,38 +97,50 @@ pub struct Flag {
 
 #[rustfmt::skip]
 pub const FLAGS: &[Flag] = &[
-    Flag { long: "dir", short: Some('d'), aliases: &[], value: Some("DIR"), on: &["get", "verify"],
+    Flag { long: "dir", short: Some('d'), aliases: &[], value: Some("DIR"), on: &["get", "seed", "verify"],
         help: "where the data is or goes (current directory); the torrent's name is appended",
         set: |a, v| { a.dir = Some(v.path()); Ok(()) } },
     Flag { long: "out", short: Some('o'), aliases: &["output"], value: Some("PATH"), on: &["get", "create"],
         help: "the file (or, for several files, the folder) itself",
         set: |a, v| { a.out = Some(v.path()); Ok(()) } },
-    Flag { long: "port", short: Some('p'), aliases: &["listen-port"], value: Some("N"), on: &["get"],
+    Flag { long: "port", short: Some('p'), aliases: &["listen-port"], value: Some("N"), on: &["get", "seed"],
         help: "listen here (6881, else the next free to 6889, else any)",
         set: |a, v| { a.port = Some(v.parse("a port, 1 to 65535")?); Ok(()) } },
-    Flag { long: "listen", short: None, aliases: &[], value: Some("IP[:PORT]"), on: &["get", "tracker"],
+    Flag { long: "listen", short: None, aliases: &[], value: Some("IP[:PORT]"), on: &["get", "seed", "tracker"],
         help: "listen on this address only (all, IPv4 and IPv6); tracker: with a port (6969)",
         set: |a, v| v.listen(a) },
-    Flag { long: "peer", short: None, aliases: &["initial-peers"], value: Some("IP:PORT"), on: &["get"],
+    Flag { long: "peer", short: None, aliases: &["initial-peers"], value: Some("IP:PORT"), on: &["get", "seed"],
         help: "a peer to dial; repeatable, or several with commas",
         set: |a, v| { for one in v.split()? { a.peers.push(one.parse("IP:PORT")?) } Ok(()) } },
-    Flag { long: "announce", short: Some('a'), aliases: &["tracker"], value: Some("URL"), on: &["get", "create"],
+    Flag { long: "announce", short: Some('a'), aliases: &["tracker"], value: Some("URL"), on: &["get", "seed", "create"],
         help: "a tracker; repeat for a further tier, comma within a tier; also -t",
         set: |a, v| { a.announce.push(v.split()?.into_iter().map(Value::text).collect::<Result<_>>()?); Ok(()) } },
-    Flag { long: "no-tracker", short: None, aliases: &[], value: None, on: &["get"],
+    Flag { long: "no-tracker", short: None, aliases: &[], value: None, on: &["get", "seed"],
         help: "ask no tracker",
         set: |a, _| { a.no_tracker = true; Ok(()) } },
-    Flag { long: "max-peers", short: None, aliases: &["bt-max-peers", "peer-limit"], value: Some("N"), on: &["get"],
+    Flag { long: "max-peers", short: None, aliases: &["bt-max-peers", "peer-limit"], value: Some("N"), on: &["get", "seed"],
         help: "connections at most (50)",
         set: |a, v| { a.max_peers = Some(v.parse("1 to 1000").and_then(|n| if (1..=1000).contains(&n) { Ok(n) } else { bail!("--max-peers {n}: 1 to 1000") })?); Ok(()) } },
     Flag { long: "stop-timeout", short: None, aliases: &["bt-stop-timeout"], value: Some("SEC"), on: &["get"],
         help: "give up after so long without a byte: exit 3",
         set: |a, v| { a.stop_timeout = Some(v.seconds()?); Ok(()) } },
-    Flag { long: "check", short: None, aliases: &["check-integrity"], value: None, on: &["get"],
+    Flag { long: "seed-ratio", short: None, aliases: &[], value: Some("R"), on: &["get", "seed"],
+        help: "go on uploading until R times the size has gone out",
+        set: |a, v| { a.seed_ratio = Some(v.fraction()?); Ok(()) } },
+    Flag { long: "seed-time", short: None, aliases: &[], value: Some("MIN"), on: &["get", "seed"],
+        help: "go on uploading for so many minutes (fractions allowed)",
+        set: |a, v| { a.seed_time = Some(Duration::from_secs_f64(v.fraction()? * 60.0)); Ok(()) } },
+    Flag { long: "max-download-limit", short: None, aliases: &["download-limit"], value: Some("RATE"), on: &["get"],
+        help: "bytes a second at most, K M G are powers of 1024 (0: no limit)",
+        set: |a, v| { a.max_download_limit = v.rate()?; Ok(()) } },
+    Flag { long: "max-upload-limit", short: Some('u'), aliases: &["upload-limit"], value: Some("RATE"), on: &["get", "seed"],
+        help: "bytes a second at most, K M G are powers of 1024 (0: no limit)",
+        set: |a, v| { a.max_upload_limit = v.rate()?; Ok(()) } },
+    Flag { long: "check", short: None, aliases: &["check-integrity"], value: None, on: &["get", "seed"],
         help: "hash all that is there before starting, whatever the resume file says",
         set: |a, _| { a.check = true; Ok(()) } },
-    Flag { long: "trace", short: None, aliases: &[], value: Some("[=FILTER]"), on: &["get"],
-        help: "print every message and every decision with its reason; FILTER: wire,picker,swarm,tracker,assembler",
+    Flag { long: "trace", short: None, aliases: &[], value: Some("[=FILTER]"), on: &["get", "seed"],
+        help: "print every message and every decision with its reason; FILTER: wire,picker,choker,swarm,tracker,assembler",
         set: |a, v| { a.trace = Some(v.optional()?); Ok(()) } },
     Flag { long: "web-seed", short: Some('w'), aliases: &[], value: Some("URL"), on: &["create"],
         help: "a server that has the data (BEP 19); repeatable",
@@ -225,19 +244,45 @@ impl Value {
         }
     }
 
+    /// A number of 0 to a million, with a point or without.
+    fn fraction(self) -> Result<f64> {
+        let flag = self.flag;
+        let number: f64 = self.parse("a number")?;
+        if (0.0..=1e6).contains(&number) {
+            Ok(number)
+        } else {
+            bail!("--{flag} {number}: expected 0 to 1000000")
+        }
+    }
+
     /// Bytes, with `K` or `M` for powers of 1024.
     fn size(self) -> Result<u32> {
         let flag = self.flag;
         let text = self.text()?;
-        let trimmed = text.trim().trim_end_matches("iB").trim_end_matches('B');
-        let (digits, unit) = match trimmed.char_indices().last() {
-            Some((at, 'k' | 'K')) => (&trimmed[..at], 1 << 10),
-            Some((at, 'm' | 'M')) => (&trimmed[..at], 1 << 20),
-            _ => (trimmed, 1u32),
-        };
-        let size = digits.trim().parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+        let size = bytes(&text).and_then(|size| u32::try_from(size).ok());
         size.with_context(|| format!("--{flag} {text}: expected a size such as 262144, 256K or 1M"))
     }
+
+    /// Bytes a second, with `K`, `M` or `G` for powers of 1024.
+    fn rate(self) -> Result<u64> {
+        let flag = self.flag;
+        let text = self.text()?;
+        bytes(&text).with_context(|| format!("--{flag} {text}: expected a rate such as 500K or 2M"))
+    }
+}
+
+/// A number with `K`, `M` or `G` for powers of 1024, with or without the `B` or `iB` behind it.
+fn bytes(text: &str) -> Option<u64> {
+    let trimmed = text.trim().trim_end_matches("iB").trim_end_matches('B');
+    let (digits, unit) = match trimmed.char_indices().last()? {
+        (at, 'k' | 'K') => (&trimmed[..at], 1 << 10),
+        (at, 'm' | 'M') => (&trimmed[..at], 1 << 20),
+        (at, 'g' | 'G') => (&trimmed[..at], 1 << 30),
+        _ => (trimmed, 1u64),
+    };
+    let number: f64 = digits.trim().parse().ok()?;
+    let bytes = number * unit as f64;
+    (0.0..=1e15).contains(&bytes).then_some(bytes as u64)
 }
 
 /// Reads a command line (without the program's name).

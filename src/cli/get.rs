@@ -1,4 +1,5 @@
-//! `piecemeal get`: downloads one torrent, and ends when every piece has been verified.
+//! `piecemeal get`: downloads one torrent, and ends when every piece has been verified, or when as
+//! much has been given back as was asked for. `piecemeal seed`: only gives.
 //!
 //! Layer: programs.
 
@@ -15,12 +16,13 @@ use super::input::{self, Input};
 use super::output::{Output, is_closed_pipe};
 use super::{Exit, eprint_line, one_operand};
 use crate::json::Object;
+use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
 use crate::progress::{self, Progress};
 use crate::session::{Found, Options, Outcome, Session, Summary, Update};
 use crate::storage::Layout;
-use crate::swarm::{Decision, Status};
+use crate::swarm::{Decision, Goal, Status};
 use crate::trace::{TOPICS, Trace};
 use crate::tracker::Report;
 use crate::units;
@@ -32,6 +34,17 @@ const JSON_EVERY: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_millis(100);
 
 pub fn run(args: &Args) -> Result<Exit> {
+    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
+    transfer(args, (goal != Goal::default()).then_some(goal), false)
+}
+
+/// `piecemeal seed`: as `get`, of data that is all there, until the goal or Ctrl-C.
+pub fn seed(args: &Args) -> Result<Exit> {
+    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
+    transfer(args, Some(goal), true)
+}
+
+fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let Some(operand) = one_operand(args) else { return Ok(Exit::Usage) };
     let trace = match args.trace.as_deref().map(Trace::of) {
         None => Trace::off(),
@@ -50,7 +63,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         ),
     };
     let name = torrent.name.clone();
-    let options = options(args, *torrent, trace)?;
+    let options = Options { goal, seed_only, ..options(args, *torrent, trace)? };
     let place = options.layout.root();
     let interrupted = catch_signals()?;
     let session = Session::start(options)?;
@@ -94,6 +107,8 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
         check: args.check,
+        download_limit: Limit::of(args.max_download_limit),
+        upload_limit: Limit::of(args.max_upload_limit),
         trace,
         ..usual
     })
@@ -157,6 +172,10 @@ impl View {
             Update::Checking { done, total } => self.progress.checking(done, total),
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
+            Update::Complete(status) => self.progress.say(&format!(
+                "complete: all {} pieces are here and verified; giving back until the goal or Ctrl-C",
+                status.pieces
+            )),
             Update::Listening { port } if self.verbose => {
                 self.progress.say(&format!("listening at port {port}"));
             }
@@ -180,6 +199,7 @@ impl View {
                 self.last_json = Some(Instant::now());
                 status_json("progress", status)
             }
+            Update::Complete(status) => status_json("complete", status),
             Update::Checking { done, total } => {
                 Object::new().str("event", "checking").num("done", *done).num("total", *total)
             }

@@ -54,6 +54,7 @@ fn run(args: &Args) -> Result<Exit> {
     }
     match args.command {
         "get" => get::run(args),
+        "seed" => get::seed(args),
         "create" => create::run(args),
         "show" => show::run(args),
         "verify" => verify::run(args),

@@ -118,13 +118,19 @@ impl Rules {
                             .iter()
                             .for_each(|span| peer.is_asked(*span, &self.geometry, &self.have));
                     }
+                    Order::Upload(span) => {
+                        assert!(!peer.choked, "{span} for one that we choke");
+                        assert!(self.geometry.contains(*span) && self.have.contains(span.piece));
+                        assert!(span.length <= 128 * 1024, "{span:?}");
+                    }
+                    Order::Withdraw(_) | Order::WithdrawAll => {}
                 }
             }
             Action::HangUp { conn } => {
                 assert!(self.conns.remove(conn).is_some(), "{conn} is hung up on twice");
                 self.left.insert(*conn);
             }
-            Action::MorePeers => {}
+            Action::MorePeers | Action::Done => {}
             Action::Finished => {
                 assert!(!self.finished && self.have.is_full());
                 self.finished = true;
@@ -228,6 +234,12 @@ impl Conn {
             Message::HaveNone => assert!(have.is_empty()),
             Message::Cancel(span) => assert!(self.answers(*span), "{message}, never asked"),
             Message::Reject(_) => {}
+            Message::Unchoke | Message::Choke => {
+                let choked = *message == Message::Choke;
+                assert_ne!(self.choked, choked, "{message}, twice");
+                assert!(choked || self.wants, "unchoked, and it wants nothing");
+                self.choked = choked;
+            }
             other => panic!("we never say {other}"),
         }
     }
