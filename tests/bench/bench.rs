@@ -8,10 +8,11 @@
 //! PIECEMEAL_BENCH_CLIENTS=piecemeal,aria2c    only these
 //! ```
 //!
-//! For each client: wall time, processor time (user and system), the highest anonymous memory, and
-//! both times as multiples of piecemeal's. "Hash" is how long the SHA-1 of the payload takes alone,
-//! on one thread, measured here; wall time cannot be less than that while one thread hashes, and
-//! hash / wall is how busy it is. Clients that are not installed are skipped and named.
+//! For each client: wall time, the part of it in which requests came (some wait for seconds before
+//! the first), processor time (user and system), the highest anonymous memory, and both times as
+//! multiples of piecemeal's. "Hash" is how long the SHA-1 of the payload takes alone, on one thread,
+//! measured before each run; wall time cannot be less than that while one thread hashes, and hash / wall is how
+//! busy it is. Clients that are not installed are skipped and named.
 
 mod clients;
 #[path = "../support/mod.rs"]
@@ -48,10 +49,11 @@ fn main() {
 
     println!("payload: {mib} MiB in pieces of {} KiB; median of {runs}", piece_length >> 10);
     let bench = Bench::new(Recipe::file("payload", mib * MIB).piece_length(piece_length).make());
-    let hash = median((0..runs).map(|_| hash_all(&bench.fixture)).collect());
-    println!("hash: SHA-1 alone, one thread: {:.2} s, {}", hash.as_secs_f64(), rate(mib, hash));
     println!();
-    println!("{:<17}   wall s     MiB/s    CPU s   RssAnon MiB   hash/wall   wall x   CPU x", "");
+    println!(
+        "{:<17}   wall s    busy s     MiB/s    CPU s   RssAnon MiB    hash s   hash/wall   wall x   CPU x",
+        ""
+    );
     let mut ours: Option<(Duration, Duration)> = None;
     for client in CLIENTS.iter().filter(wanted) {
         if let Err(lacks) = (client.find)() {
@@ -59,15 +61,17 @@ fn main() {
             continue;
         }
         match bench.measure(client, runs) {
-            Ok((wall, cpu, memory)) => {
+            Ok(Figures { wall, busy, cpu, memory, hash }) => {
                 let (own_wall, own_cpu) = *ours.get_or_insert((wall, cpu));
                 println!(
-                    "{:<17} {:>8.2} {:>9.0} {:>8.2} {:>13.1} {:>10.0}% {:>8.2} {:>7.2}",
+                    "{:<17} {:>8.2} {:>9.2} {:>9.0} {:>8.2} {:>13.1} {:>9.2} {:>10.0}% {:>8.2} {:>7.2}",
                     client.name,
                     wall.as_secs_f64(),
+                    busy.as_secs_f64(),
                     mib as f64 / wall.as_secs_f64(),
                     cpu.as_secs_f64(),
                     memory as f64 / MIB as f64,
+                    hash.as_secs_f64(),
                     100.0 * hash.as_secs_f64() / wall.as_secs_f64(),
                     wall.as_secs_f64() / own_wall.as_secs_f64(),
                     cpu.as_secs_f64() / own_cpu.as_secs_f64(),
@@ -88,13 +92,20 @@ fn hash_all(fixture: &Fixture) -> Duration {
     start.elapsed()
 }
 
-fn rate(mib: usize, time: Duration) -> String {
-    format!("{:.0} MiB/s", mib as f64 / time.as_secs_f64())
-}
-
 fn median<T: Ord>(mut values: Vec<T>) -> T {
     values.sort_unstable();
     values.swap_remove(values.len() / 2)
+}
+
+struct Figures {
+    /// SHA-1 of the payload alone.
+    hash: Duration,
+    wall: Duration,
+    /// From the first request to the last.
+    busy: Duration,
+    cpu: Duration,
+    /// Anonymous, in bytes.
+    memory: u64,
 }
 
 /// What all clients download, and whom from.
@@ -116,13 +127,22 @@ impl Bench {
         Bench { fixture, seeder, tracker }
     }
 
-    /// Wall time, processor time, memory: the median of each.
-    fn measure(&self, client: &Client, runs: usize) -> Result<(Duration, Duration, u64), String> {
-        let ends: Vec<Ended> = (0..runs).map(|_| self.once(client)).collect::<Result<_, _>>()?;
-        let wall = median(ends.iter().map(|end| end.wall).collect());
-        let cpu = median(ends.iter().map(|end| end.cpu).collect());
-        let memory = median(ends.iter().map(|end| end.rss_anon_max).collect());
-        Ok((wall, cpu, memory))
+    /// The median of each figure.
+    fn measure(&self, client: &Client, runs: usize) -> Result<Figures, String> {
+        // A machine has good and bad seconds: each run has its own measure beside it.
+        let one = |_| {
+            let hash = hash_all(&self.fixture);
+            Ok((hash, self.once(client)?, self.seeder.busy_time()))
+        };
+        let runs: Vec<(Duration, Ended, Duration)> =
+            (0..runs).map(one).collect::<Result<_, String>>()?;
+        Ok(Figures {
+            hash: median(runs.iter().map(|run| run.0).collect()),
+            wall: median(runs.iter().map(|run| run.1.wall).collect()),
+            cpu: median(runs.iter().map(|run| run.1.cpu).collect()),
+            memory: median(runs.iter().map(|run| run.1.rss_anon_max).collect()),
+            busy: median(runs.iter().map(|run| run.2).collect()),
+        })
     }
 
     fn once(&self, client: &Client) -> Result<Ended, String> {
@@ -151,7 +171,7 @@ fn own_address() -> Option<std::net::IpAddr> {
 fn start_to_finish() {
     let bench = Bench::new(Recipe::file("small", MIB).make());
     match bench.measure(&CLIENTS[0], SMALL_RUNS) {
-        Ok((wall, _, _)) => {
+        Ok(Figures { wall, .. }) => {
             let time = wall.as_secs_f64() * 1000.0;
             println!(
                 "from start to a finished 1 MiB torrent: {time:.0} ms, median of {SMALL_RUNS}"

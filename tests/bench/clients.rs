@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::own_ip;
@@ -36,15 +36,14 @@ pub const CLIENTS: &[Client] = &[
         download: transmission_cli,
     },
     Client { name: "rqbit", find: || find("rqbit"), download: rqbit },
-    Client { name: "webtorrent", find: || find("webtorrent"), download: webtorrent },
+    Client { name: "webtorrent", find: find_node, download: webtorrent },
 ];
 
-/// Looks in PATH and where `make peers` puts what no package manager has.
+/// Looks in PATH and then where `make peers` puts things.
 fn find(name: &str) -> Result<PathBuf, String> {
-    let peers = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".peers");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    folders.extend([peers.join("bin"), peers.join("webtorrent/node_modules/.bin")]);
+    folders.push(peers_dir().join("bin"));
     let mut files = folders.iter().map(|folder| folder.join(name));
     files.find(|file| file.is_file()).ok_or(format!("{name} is not installed"))
 }
@@ -58,7 +57,7 @@ fn succeeded(end: Ended) -> Result<Ended, String> {
 
 fn piecemeal(job: &Job) -> Result<Ended, String> {
     let run = Run::get(&job.torrent, &job.data).args(["--no-tracker", "-q"]);
-    succeeded(run.peers([job.seeder]).start().finish(job.limit))
+    succeeded(run.peers([job.seeder]).start().try_finish(job.limit)?)
 }
 
 fn aria2c(job: &Job) -> Result<Ended, String> {
@@ -68,7 +67,7 @@ fn aria2c(job: &Job) -> Result<Ended, String> {
         .args(["--file-allocation=falloc", "--console-log-level=error", "--quiet", "--dir"])
         .arg(&job.data)
         .arg(&job.torrent);
-    succeeded(run.start().finish(job.limit))
+    succeeded(run.start().try_finish(job.limit)?)
 }
 
 /// It seeds for ever once it is done, and says so.
@@ -92,7 +91,7 @@ fn transmission_cli(job: &Job) -> Result<Ended, String> {
         .start();
     running.wait_for("Seeding,");
     running.interrupt();
-    Ok(running.finish(job.limit))
+    running.try_finish(job.limit)
 }
 
 fn rqbit(job: &Job) -> Result<Ended, String> {
@@ -103,13 +102,37 @@ fn rqbit(job: &Job) -> Result<Ended, String> {
         .arg("--output-folder")
         .arg(&job.data)
         .arg(&job.torrent);
-    succeeded(run.in_folder(&job.work).start().finish(job.limit))
+    succeeded(run.in_folder(&job.work).start().try_finish(job.limit)?)
 }
 
+/// By its library, with the script of the interop tests: the command line cannot leave the DHT and
+/// encryption out (our seeder has none). The script must lie beside its packages, because that is
+/// where Node looks for them. It runs until killed.
 fn webtorrent(job: &Job) -> Result<Ended, String> {
-    let run = Run::program(find("webtorrent")?)
-        .args(["download", "--quiet", "--out"])
+    let (node, script) = (find_node()?, peers_dir().join("webtorrent/bench.js"));
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/webtorrent/peer.js");
+    let text = fs::read_to_string(ours).map_err(|err| err.to_string())?;
+    let text = text.replace("dht: false,", "dht: false, secure: false,");
+    fs::write(&script, text).map_err(|err| err.to_string())?;
+    let mut running = Run::program(node)
+        .arg(script)
         .arg(&job.data)
-        .arg(&job.torrent);
-    succeeded(run.start().finish(job.limit))
+        .args(["0", &job.seeder.to_string()])
+        .arg(&job.torrent)
+        .start();
+    running.wait_for(" done");
+    running.kill();
+    running.try_finish(job.limit)
+}
+
+fn find_node() -> Result<PathBuf, String> {
+    let node = peers_dir().join("node/bin/node");
+    let packages = peers_dir().join("webtorrent/node_modules/webtorrent");
+    let there = node.exists() && packages.is_dir();
+    there.then_some(node).ok_or("webtorrent is not installed".to_owned())
+}
+
+/// Where `make peers` puts what no package manager has.
+fn peers_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers")
 }

@@ -246,19 +246,24 @@ impl Running {
 
     /// Waits for its end, which must come within `limit`.
     #[track_caller]
-    pub fn finish(mut self, limit: Duration) -> Ended {
+    pub fn finish(self, limit: Duration) -> Ended {
+        self.try_finish(limit).unwrap_or_else(|still_running| panic!("{still_running}"))
+    }
+
+    /// The same; one that does not end in time is killed, and what it said is the error.
+    pub fn try_finish(mut self, limit: Duration) -> Result<Ended, String> {
         let until = Instant::now() + limit;
         while self.pump(until) {}
         let stderr = String::from_utf8_lossy(&self.stderr).into_owned();
         let Some((end, wall)) = self.end.take() else {
             self.kill();
-            panic!("still running after {limit:?}; it said: {stderr}");
+            return Err(format!("still running after {limit:?}; it said: {stderr}"));
         };
         let End { code, signal, cpu, rss_max } = end;
         let (stdout, rss_anon_max) = (std::mem::take(&mut self.stdout), self.rss_anon_max);
         // So that nothing is killed on drop.
         self.pid = 0;
-        Ended { code, signal, cpu, rss_max, rss_anon_max, wall, stdout, stderr }
+        Ok(Ended { code, signal, cpu, rss_max, rss_anon_max, wall, stdout, stderr })
     }
 }
 

@@ -134,6 +134,14 @@ impl Seeder {
         self.shared.counts.connections.load(Ordering::Relaxed)
     }
 
+    /// From the first request to the last, since the last time somebody asked.
+    pub fn busy_time(&self) -> Duration {
+        let counts = &self.shared.counts;
+        let first = counts.first_request.swap(0, Ordering::Relaxed);
+        let last = counts.last_request.load(Ordering::Relaxed);
+        Duration::from_nanos(last.saturating_sub(first))
+    }
+
     /// The most times that any block was sent.
     pub fn most_often(&self) -> u32 {
         let counts = self.shared.counts.blocks.iter();
@@ -175,6 +183,9 @@ struct Counts {
     blocks_per_piece: usize,
     /// Nanoseconds since the start at which the next byte may leave, if there is a limit.
     next_byte: AtomicU64,
+    /// Nanoseconds since the start at which the first and the last requests came; 0 for none.
+    first_request: AtomicU64,
+    last_request: AtomicU64,
 }
 
 struct Shared {
@@ -256,9 +267,19 @@ impl Shared {
             }
             buffer.copy_within(at..filled, 0);
             filled -= at;
-            take(&requests)?;
-            requests.clear();
+            if !requests.is_empty() {
+                self.note_time();
+                take(&requests)?;
+                requests.clear();
+            }
         }
+    }
+
+    fn note_time(&self) {
+        let now = self.epoch.elapsed().as_nanos() as u64;
+        let first = &self.counts.first_request;
+        let _ = first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        self.counts.last_request.store(now, Ordering::Relaxed);
     }
 
     /// The bytes that are asked for, if there are any.
