@@ -34,10 +34,6 @@ impl Swarm {
         };
         let mut picked = Vec::with_capacity(room);
         self.picker.pick(&candidate, room, connected, now, &mut picked);
-        // One whose place in a crowd of askers was taken still owes the block, and is not asked twice.
-        picked.retain(|(span, reason)| {
-            !reason.is_again() || !peer.asked.iter().any(|(asked, _)| asked == span)
-        });
         if picked.is_empty() {
             return;
         }
