@@ -69,13 +69,6 @@ pub enum Reason {
     Suspect,
 }
 
-impl Reason {
-    /// Whether somebody else has been asked for the block too.
-    pub fn is_again(&self) -> bool {
-        matches!(self, Reason::Endgame { .. } | Reason::Help { .. })
-    }
-}
-
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {

@@ -31,17 +31,25 @@ struct Block {
     since: Option<Instant>,
     /// In the order in which they were asked.
     asked: [Option<ConnId>; ASKED_MAX],
+    /// Who was asked before them and owes it still. Empty unless `asked` is full.
+    earlier: Vec<ConnId>,
 }
 
 impl Block {
     fn is_unasked(&self) -> bool {
         !self.arrived && self.asked == [None; ASKED_MAX]
     }
+
+    /// Who owes it.
+    fn owing(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.earlier.iter().chain(self.asked.iter().flatten()).copied()
+    }
 }
 
 impl Begun {
     pub fn new(blocks: u32) -> Begun {
-        let block = Block { arrived: false, since: None, asked: [None; ASKED_MAX] };
+        let asked = [None; ASKED_MAX];
+        let block = Block { arrived: false, since: None, asked, earlier: Vec::new() };
         Begun { blocks: vec![block; blocks as usize], unasked: blocks, next: 0, sender: None }
     }
 
@@ -87,11 +95,12 @@ impl Begun {
         Some(block as u32)
     }
 
-    /// Notes that one more peer is asked for a block that is owed. What the first of too many
-    /// sends is welcome all the same, but it is no longer counted on.
+    /// Notes that one more peer is asked for a block that is owed. The first of too many makes
+    /// room for it; what that one sends is welcome all the same.
     pub fn ask_again(&mut self, block: u32, conn: ConnId, now: Instant) {
         let block = &mut self.blocks[block as usize];
         let place = block.asked.iter().position(Option::is_none).unwrap_or_else(|| {
+            block.earlier.extend(block.asked[0]);
             block.asked.rotate_left(1);
             ASKED_MAX - 1
         });
@@ -118,14 +127,14 @@ impl Begun {
             let age = if block.asked.contains(&None) { age } else { age.max(CROWDED_AGE) };
             let due = age <= now.saturating_duration_since(since);
             let open = !block.arrived && !block.is_unasked();
-            (due && open && !block.asked.contains(&Some(conn))).then_some((since, i as u32))
+            (due && open && block.owing().all(|other| other != conn)).then_some((since, i as u32))
         })
     }
 
     /// Who owes which block.
     pub fn asked(&self) -> impl Iterator<Item = (ConnId, u32)> + '_ {
         let owed = self.blocks.iter().enumerate().filter(|(_, block)| !block.arrived);
-        owed.flat_map(|(i, block)| block.asked.iter().flatten().map(move |&conn| (conn, i as u32)))
+        owed.flat_map(|(i, block)| block.owing().map(move |conn| (conn, i as u32)))
     }
 
     /// The block is here. Returns who else was asked for it, or `None` if it was here already.
@@ -136,20 +145,26 @@ impl Begun {
         }
         self.unasked -= u32::from(block.is_unasked());
         block.arrived = true;
-        let asked = std::mem::take(&mut block.asked);
-        Some(asked.into_iter().flatten().filter(|&other| other != conn).collect())
+        let others = block.owing().filter(|&other| other != conn).collect();
+        (block.asked, block.earlier) = ([None; ASKED_MAX], Vec::new());
+        Some(others)
     }
 
     /// A peer no longer owes a block; true if nobody does now.
     pub fn release(&mut self, block: u32, conn: ConnId) -> bool {
         let at = block as usize;
         let block = &mut self.blocks[at];
+        if let Some(early) = block.earlier.iter().position(|&other| other == conn) {
+            block.earlier.remove(early);
+            return false;
+        }
         let Some(asked) = block.asked.iter_mut().find(|asked| **asked == Some(conn)) else {
             return false;
         };
-        *asked = None;
+        // Whoever made room takes the place: the block is not unasked while anybody owes it.
+        *asked = block.earlier.pop();
         // `ask_next` fills the first place and expects it to be free.
-        block.asked.sort_unstable_by_key(Option::is_none);
+        block.asked.sort_by_key(Option::is_none);
         if self.sender == Some(conn) {
             self.sender = None;
         }

@@ -227,3 +227,21 @@ fn the_count_of_unasked_blocks_is_right_whatever_happens() {
         }
     }
 }
+
+#[test]
+fn who_made_room_owes_the_block_still() {
+    let now = Instant::now();
+    let conns: Vec<ConnId> = (1..=5).map(ConnId).collect();
+    let mut begun = Begun::new(1);
+    begun.ask_next(conns[0], now);
+    conns[1..].iter().for_each(|&conn| begun.ask_again(0, conn, now));
+    let later = now + Duration::from_secs(9);
+    assert_eq!(begun.owed(conns[0], later, HELP_AGE).count(), 0, "it is not asked twice");
+    assert_eq!(begun.owed(ConnId(6), later, HELP_AGE).count(), 1);
+    // Nobody may be asked as if it were new before all of them have been released.
+    let unasked: Vec<bool> = [4, 0, 2, 3, 1].map(|i| begun.release(0, conns[i])).to_vec();
+    assert_eq!(unasked, [false, false, false, false, true]);
+    conns.iter().for_each(|&conn| begun.ask_again(0, conn, now));
+    let others = begun.arrive(0, conns[0]).unwrap();
+    assert_eq!(others.len(), 4, "all the others can be told to cancel");
+}
