@@ -134,6 +134,9 @@ pub fn time(duration: Duration) -> String {
 }
 
 fn live_line(status: &Status) -> String {
+    if status.have == status.pieces {
+        return seed_line(status);
+    }
     let head = format!(
         "{} {:3}%  {}/{}",
         bar_of(status.done_bytes, status.total_bytes),
@@ -147,8 +150,9 @@ fn live_line(status: &Status) -> String {
         None => {
             let eta = status.eta.map_or(String::new(), |eta| format!("  {} left", time(eta)));
             format!(
-                "{head}  down {}  {peers}  {}/{} pieces{eta}",
+                "{head}  down {}  up {}  {peers}  {}/{} pieces{eta}",
                 rate(status.download_rate),
+                rate(status.upload_rate),
                 status.have,
                 status.pieces
             )
@@ -156,15 +160,30 @@ fn live_line(status: &Status) -> String {
     }
 }
 
+/// Complete: what goes out, to how many, and how much it has been.
+fn seed_line(status: &Status) -> String {
+    let ratio = status.uploaded as f64 / status.total_bytes.max(1) as f64;
+    format!(
+        "seeding: up {}, {} peers, uploaded {}, ratio {ratio:.2}",
+        rate(status.upload_rate),
+        status.connected,
+        units::size(status.uploaded)
+    )
+}
+
 fn whole_line(status: &Status) -> String {
+    if status.have == status.pieces {
+        return seed_line(status);
+    }
     let mut line = format!(
-        "{}%: {} of {}, {} of {} pieces verified, down {}, {} of {} peers connected",
+        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected",
         percent(status.done_bytes, status.total_bytes),
         units::size(status.done_bytes),
         units::size(status.total_bytes),
         status.have,
         status.pieces,
         rate(status.download_rate),
+        rate(status.upload_rate),
         status.connected,
         status.known.max(status.connected),
     );
@@ -207,13 +226,14 @@ mod tests {
         let mut status = status();
         assert_eq!(
             live_line(&status),
-            "[##########>         ]  50%  4.0 MiB/8.0 MiB  down 855.0 KiB/s  3 of 12 peers  \
+            "[##########>         ]  50%  4.0 MiB/8.0 MiB  down 855.0 KiB/s  up 0 B/s  \
+             3 of 12 peers  \
              33/60 pieces  1 min 5 s left"
         );
         status.stuck = Some(Stuck::AllChoke { peers: 3 });
         assert_eq!(
             whole_line(&status),
-            "50%: 4.0 MiB of 8.0 MiB, 33 of 60 pieces verified, down 855.0 KiB/s, 3 of 12 peers \
+            "50%: 4.0 MiB of 8.0 MiB, 33 of 60 pieces verified, down 855.0 KiB/s, up 0 B/s, 3 of 12 peers \
              connected; all 3 peers choke us; waiting for a turn"
         );
     }

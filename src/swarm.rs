@@ -339,7 +339,7 @@ impl Swarm {
 
     /// Two that have everything have nothing to say to each other.
     fn drop_seeds(&mut self, now: Instant) {
-        if self.finished {
+        if self.finished && !self.closing() {
             let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
             seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));

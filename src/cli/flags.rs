@@ -407,7 +407,7 @@ mod tests {
         assert_eq!(said("gte x"), "unknown command gte; did you mean get?");
         assert_eq!(said("get x --prot 1"), "unknown option --prot; did you mean --port?");
         assert_eq!(said("get x --port 99999"), "--port 99999: expected a port, 1 to 65535");
-        assert_eq!(said("show x --port 1"), "--port belongs to get, not to show");
+        assert_eq!(said("show x --port 1"), "--port belongs to get, seed, not to show");
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
     }
 

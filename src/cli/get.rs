@@ -278,33 +278,44 @@ fn found_line(found: &Found) -> Option<String> {
 
 fn last_line(name: &str, place: &str, summary: &Summary) -> String {
     let status = &summary.status;
-    let seconds = summary.time.as_secs_f64();
+    let complete = status.have == status.pieces;
     match summary.outcome {
-        Outcome::Complete if status.downloaded == 0 => {
+        Outcome::Complete if status.downloaded == 0 && status.uploaded == 0 => {
             format!("{name}: complete; all {} pieces were there and verified", status.pieces)
         }
-        Outcome::Complete => {
-            let rate = status.downloaded as f64 / seconds.max(0.001);
+        _ if complete && status.downloaded == 0 => {
+            format!("{name}: complete, {} in {}", given(status), time(summary))
+        }
+        _ if complete => {
+            let rate = status.downloaded as f64 / summary.time.as_secs_f64().max(0.001);
             let bad = match status.corrupt {
                 0 => String::new(),
                 n => format!(", {n} pieces failed their hash and were fetched again"),
             };
             format!(
-                "{name}: complete, {} in {} at {}/s{bad}",
+                "{name}: complete, {} in {} at {}/s{bad}; {}; give back: piecemeal seed",
                 units::size(status.downloaded),
-                if seconds < 10.0 {
-                    format!("{seconds:.1} s")
-                } else {
-                    progress::time(summary.time)
-                },
-                units::size(rate as u64)
+                time(summary),
+                units::size(rate as u64),
+                given(status)
             )
         }
-        Outcome::Stopped | Outcome::GaveUp => format!(
+        _ => format!(
             "stopped: {} of {} pieces are verified and kept in {place}; the same command goes on",
             status.have, status.pieces
         ),
     }
+}
+
+/// What was given back, and how that compares to what there is.
+fn given(status: &Status) -> String {
+    let ratio = status.uploaded as f64 / status.total_bytes.max(1) as f64;
+    format!("uploaded {}, ratio {ratio:.2}", units::size(status.uploaded))
+}
+
+fn time(summary: &Summary) -> String {
+    let seconds = summary.time.as_secs_f64();
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { progress::time(summary.time) }
 }
 
 fn status_json(event: &str, status: &Status) -> Object {

@@ -37,6 +37,9 @@ struct Conn {
     has: Bitfield,
     choking: bool,
     interested: bool,
+    /// What we are to it: whether it wants something of us, and whether we choke it.
+    wants: bool,
+    choked: bool,
     allowed: Vec<PieceIndex>,
     asked: Vec<Span>,
 }
@@ -71,6 +74,8 @@ impl Rules {
             has: Bitfield::new(self.geometry.pieces()),
             choking: true,
             interested: false,
+            wants: false,
+            choked: true,
             allowed: Vec::new(),
             asked: Vec::new(),
         };
@@ -200,6 +205,8 @@ impl Conn {
                 }
             }
             Message::Unchoke => self.choking = false,
+            Message::Interested => self.wants = true,
+            Message::NotInterested => self.wants = false,
             Message::Have(piece) if *piece < pieces => drop(self.has.insert(*piece)),
             Message::Bitfield(bits) => {
                 self.has = Bitfield::from_wire(bits, pieces).unwrap_or(self.has.clone())
