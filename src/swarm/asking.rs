@@ -2,6 +2,7 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::{Action, Decision, DropReason, Order, Peer, Swarm};
@@ -13,10 +14,17 @@ use crate::wire::message::Message;
 const STALLED: Duration = Duration::from_secs(60);
 
 impl Swarm {
-    /// Fills the queue of every peer that has room in it.
+    /// Fills the queue of every peer that has room in it. Who gave most for its time chooses first,
+    /// then who owes least: what is left of a download must not go round among those who have
+    /// shown nothing.
     pub(super) fn ask_everybody(&mut self, now: Instant) {
-        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
-        conns.into_iter().for_each(|conn| self.ask(conn, now));
+        let rank = |(&conn, peer): (&ConnId, &Peer)| {
+            let seconds = 1 + now.saturating_duration_since(peer.since).as_secs();
+            (Reverse(peer.received / seconds), peer.asked.len(), conn)
+        };
+        let mut ranks: Vec<_> = self.peers.iter().map(rank).collect();
+        ranks.sort_unstable();
+        ranks.into_iter().for_each(|(.., conn)| self.ask(conn, now));
     }
 
     /// Fills one peer's queue of requests.

@@ -218,6 +218,23 @@ fn endgame_asks_a_second_peer_and_cancels_at_the_slower_one() {
 }
 
 #[test]
+fn what_silent_peers_owe_goes_to_the_one_that_sends() {
+    let mut p = play();
+    let silent: Vec<ConnId> = (0..20).map(|_| p.joins([])).collect();
+    let honest = p.joins([0]);
+    p.sends_everything(honest);
+    silent.iter().for_each(|&conn| p.says(conn, [Message::Bitfield(vec![0xff])]));
+    p.wait(Duration::from_secs(1));
+    p.says(honest, (1..PIECES).map(Message::Have).collect::<Vec<_>>());
+    for _ in 0..40 {
+        p.sends_everything(honest);
+        p.wait(TICK);
+    }
+    let blocks = p.swarm.status(p.now).downloaded / u64::from(BLOCK_LEN);
+    assert_eq!(blocks, u64::from(PIECES * BLOCKS));
+}
+
+#[test]
 fn who_alone_sent_a_bad_piece_is_banned() {
     let mut p = play();
     let bad = p.joins([3]);
