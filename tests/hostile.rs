@@ -18,10 +18,10 @@ use crossbeam_channel::{Sender, unbounded};
 
 use support::fixture::{Fixture, Folder, Recipe};
 use support::hostile::{Behaviour, MATRIX, Scene};
-use support::own_ip;
 use support::peer::{Peer, Wire, handshake, peer_id};
 use support::run::{Ended, Run};
 use support::seeder::{Seed, Seeder};
+use support::{free_addr, own_ip};
 
 const MIB: usize = 1 << 20;
 
@@ -53,9 +53,7 @@ impl Arena {
     fn new() -> Arena {
         let fixture = Arc::new(two_mib());
         let honest = Seed::default().at(own_ip()).rate(HONEST_RATE).start(&fixture);
-        // Nobody else has this address, so the port is free.
-        let client = SocketAddr::new(own_ip(), 6881);
-        Arena { fixture, folder: Folder::new("hostile"), honest, client }
+        Arena { fixture, folder: Folder::new("hostile"), honest, client: free_addr() }
     }
 
     fn scene(&self) -> Scene {
@@ -74,7 +72,9 @@ impl Arena {
     fn run(&self, bad: &[Peer], meanwhile: impl FnOnce(Dialler) + Send) -> Result<Ended, String> {
         let torrent = self.folder.file("two.torrent", &self.fixture.torrent(&[]));
         let data = self.folder.folder("data");
-        let running = Run::piecemeal(&["get", "-v", "--port", "6881", "--listen"])
+        let running = Run::piecemeal(&["get", "-v", "--port"])
+            .arg(self.client.port().to_string())
+            .arg("--listen")
             .arg(self.client.ip().to_string())
             .arg(&torrent)
             .arg("-d")

@@ -25,7 +25,7 @@ pub mod run;
 pub mod seeder;
 pub mod tracker;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A loopback address that no other test has, in this process or in another: so ports never
@@ -37,4 +37,10 @@ pub fn own_ip() -> IpAddr {
     // 127.0.x.y is left to people, 127.255.x.y to broadcasts.
     let second = 1 + (u32::from(high) + (n >> 8)) % 250;
     Ipv4Addr::new(127, second as u8, low, (n % 254 + 1) as u8).into()
+}
+
+/// An address of one's own with a port that is free, also where somebody listens at all addresses.
+pub fn free_addr() -> SocketAddr {
+    let socket = TcpListener::bind((own_ip(), 0)).expect("a free port");
+    socket.local_addr().expect("bound")
 }
