@@ -341,6 +341,11 @@ fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> 
         drop(writing);
         return resume::remove(&options.layout);
     }
+    if have.is_empty() {
+        // A note of nothing would only be litter.
+        drop(writing);
+        return resume::remove(&options.layout);
+    }
     writing.flush()?;
     drop(writing);
     resume::save(&options.layout, have)
