@@ -41,6 +41,9 @@ use crate::wire::handshake::PeerId;
 /// write of requests.
 const BATCH_MAX: usize = 64;
 
+/// Descriptors that a session needs beside its connections: files, trackers, listeners.
+const DESCRIPTORS_BESIDE: usize = 20;
+
 /// The channels that a session is held by.
 pub struct Wires {
     /// For the hands; the session's own copy.
@@ -115,6 +118,15 @@ fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
     Ok(Some(existing))
 }
 
+/// How many connections the operating system lets us have: each takes three descriptors (reader,
+/// writer, and the one that ends both), and some are needed beside them. `None`: it does not say.
+fn connections_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let descriptors: usize = line.split_whitespace().next()?.parse().ok()?;
+    Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
+}
+
 /// The end of a session that needed nobody.
 fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
@@ -128,7 +140,7 @@ fn config(options: &Options, peer_id: PeerId) -> Config {
     Config {
         geometry: options.layout.geometry(),
         peer_id,
-        max_peers: options.max_peers,
+        max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         upload_limited: options.upload_limit.is_set(),
@@ -390,6 +402,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
 fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
     if have.is_full() {
         writing.check_in_place()?;
+        drop(writing);
+        return resume::remove(&options.layout);
+    }
+    if have.is_empty() {
+        // A note of nothing would only be litter.
         drop(writing);
         return resume::remove(&options.layout);
     }
