@@ -26,7 +26,7 @@ use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
 use crate::check::{self, Existing};
 use crate::event::{DELIVERIES_MAX, Event};
-use crate::hash::VerifiedSet;
+use crate::hash::{PieceHashes, VerifiedSet};
 use crate::listener::{self, Listening};
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
@@ -127,6 +127,29 @@ fn connections_max() -> Option<usize> {
     Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
 }
 
+/// The proofs for what was checked a moment ago, or is vouched for by a resume file.
+fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
+    let mut verified = VerifiedSet::new(have.len());
+    have.iter().filter_map(|piece| hashes.trust(piece)).for_each(|proof| verified.insert(proof));
+    verified
+}
+
+/// One thread for each family that we listen at.
+fn listen<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    listening: &'scope Listening,
+    events: &Sender<Event>,
+) -> Result<()> {
+    for socket in &listening.sockets {
+        let events = events.clone();
+        Builder::new()
+            .name("listener".to_owned())
+            .spawn_scoped(scope, move || listener::run(socket, &events))
+            .context("cannot start a thread")?;
+    }
+    Ok(())
+}
+
 /// The end of a session that needed nobody.
 fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
@@ -189,11 +212,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
         let hashes = torrent.piece_hashes.clone();
-        // Checked a moment ago, or vouched for by a resume file: proof enough.
-        let mut verified = VerifiedSet::new(have.len());
-        have.iter()
-            .filter_map(|piece| hashes.trust(piece))
-            .for_each(|proof| verified.insert(proof));
+        let verified = proofs(&hashes, &have);
         let events = wires.events.clone();
         let start_assembler = |writing| {
             let assembler = Assembler::new(hashes, writing, have, events);
@@ -203,13 +222,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        for socket in &listening.sockets {
-            let events = wires.events.clone();
-            Builder::new()
-                .name("listener".to_owned())
-                .spawn_scoped(scope, move || listener::run(socket, &events))
-                .context("cannot start a thread")?;
-        }
+        listen(scope, listening, &wires.events)?;
         let totals = Arc::new(Totals::default());
         totals.left.store(swarm.left(), Ordering::Relaxed);
         let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
