@@ -23,6 +23,8 @@ pub struct Client {
     /// Says what is missing on this machine, if anything.
     missing: fn() -> Option<&'static str>,
     start: fn(&Job) -> Vec<Instance>,
+    /// It dials addresses in 127.0.0.0/8 that a tracker names.
+    pub dials_loopback: bool,
     /// Payloads it cannot seed, with the reason.
     pub cannot_seed: &'static [(&'static str, &'static str)],
     /// Payloads it cannot fetch, with the reason; those it cannot seed come on top.
@@ -77,6 +79,7 @@ pub const CLIENTS: &[Client] = &[
             (!found).then_some("the Python package libtorrent")
         },
         start: libtorrent,
+        dials_loopback: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -84,6 +87,7 @@ pub const CLIENTS: &[Client] = &[
         name: "aria2",
         missing: || lacks("aria2c"),
         start: aria2,
+        dials_loopback: true,
         cannot_seed: &[HYBRID_ARIA2],
         cannot_fetch: &[],
     },
@@ -91,6 +95,7 @@ pub const CLIENTS: &[Client] = &[
         name: "transmission",
         missing: || lacks("transmission-daemon"),
         start: transmission,
+        dials_loopback: false,
         cannot_seed: &[HYBRID_TRANSMISSION, ODD_TRANSMISSION],
         cannot_fetch: &[],
     },
@@ -98,6 +103,7 @@ pub const CLIENTS: &[Client] = &[
         name: "rtorrent",
         missing: || lacks("rtorrent"),
         start: rtorrent,
+        dials_loopback: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -105,6 +111,7 @@ pub const CLIENTS: &[Client] = &[
         name: "rqbit",
         missing: || lacks("rqbit"),
         start: rqbit,
+        dials_loopback: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -116,6 +123,7 @@ pub const CLIENTS: &[Client] = &[
             (!found).then_some("the Node package webtorrent-cli")
         },
         start: webtorrent,
+        dials_loopback: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },

@@ -1,4 +1,4 @@
-//! A tracker of its own for every swarm: opentracker, on one port for HTTP and UDP.
+//! A tracker of its own for every swarm: opentracker or ours, on one port for HTTP and UDP.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -31,13 +31,30 @@ impl Tracker {
         let mut command = if is_root() { as_nobody(&program) } else { Command::new(&program) };
         command.args(["-i", "127.0.0.1", "-p", &port, "-P", &port, "-w", "allowed"]);
         command.current_dir(&dir);
-        let process = Process::start("opentracker", &command, dir.join("log"));
+        Tracker::listening(Process::start("opentracker", &command, dir.join("log")), addr)
+    }
+
+    /// Starts `piecemeal tracker`, open to every torrent.
+    pub fn ours(dir: &Path) -> Tracker {
+        let dir = dir.join("tracker");
+        fs::create_dir_all(&dir).expect("making a folder");
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
+        command.args(["tracker", "-v", "--listen", &addr.to_string()]);
+        Tracker::listening(Process::start("piecemeal tracker", &command, dir.join("log")), addr)
+    }
+
+    fn listening(process: Process, addr: SocketAddr) -> Tracker {
         let mut tracker = Tracker { process, addr };
         if poll(TIMEOUT, || TcpStream::connect(addr).ok()).is_none() {
-            panic!("opentracker does not listen\n{}", tracker.process.log_tail());
+            panic!("nobody listens at {addr}\n{}", tracker.log_tail());
         }
-        assert!(tracker.process.ended().is_none(), "{}", tracker.process.log_tail());
+        assert!(tracker.process.ended().is_none(), "{}", tracker.log_tail());
         tracker
+    }
+
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
     }
 
     pub fn http(&self) -> String {
