@@ -2,7 +2,7 @@
 //! `piecemeal get` in one swarm.
 //!
 //! ```text
-//! fed_by_piecemeal    we seed, the client fetches     every payload, found through every tracker
+//! fed_by_piecemeal    we seed, the client fetches     every payload; it dials us, or we it
 //! piecemeal_feeds_all we seed, all fetch at once      one swarm of seven kinds of peer
 //! ```
 
@@ -54,13 +54,18 @@ fn feed(client: &Client, payloads: &[&Payload], through: Through, dir: &Path) {
     let swarm = Swarm { payloads, trackers: &trackers, peers: &[] };
     let out = dir.join("out");
     let fetch = || client.fetch(&swarm, &out, &dir.join("leecher"));
+    let known = |tracker: &Tracker, payload: &Payload| {
+        let seen = tracker.wait_for_leechers(payload.info_hash, 1);
+        seen.unwrap_or_else(|e| panic!("{}: {e}\n{}", payload.name, tracker.log_tail()));
+    };
     // Whoever comes second learns of the first from the tracker, and dials it.
     let (mut leecher, mut seeds): (Running, Vec<Seed>);
-    if client.dials_loopback {
+    if client.dials_us && !matches!(through, Through::Opentracker) {
         seeds = seed_all(&swarm, &tracker, dir);
         leecher = fetch();
     } else {
         leecher = fetch();
+        payloads.iter().for_each(|payload| known(&tracker, payload));
         seeds = seed_all(&swarm, &tracker, dir);
     }
     for payload in payloads {

@@ -67,16 +67,25 @@ impl Tracker {
 
     /// Waits until so many have announced that they have all of a torrent.
     pub fn wait_for_seeders(&self, torrent: Sha1, count: usize) -> Result<(), String> {
-        let mut seen = 0;
-        let done = poll(TIMEOUT, || {
-            seen = self.seeders(torrent).unwrap_or_default();
-            (count <= seen).then_some(())
-        });
-        done.ok_or_else(|| format!("{seen} of {count} seeders announced themselves"))
+        self.wait_for(torrent, "complete", count)
     }
 
-    /// How many peers told the tracker that they have all of a torrent (BEP 48).
-    fn seeders(&self, torrent: Sha1) -> Option<usize> {
+    /// The same of those that lack something.
+    pub fn wait_for_leechers(&self, torrent: Sha1, count: usize) -> Result<(), String> {
+        self.wait_for(torrent, "incomplete", count)
+    }
+
+    fn wait_for(&self, torrent: Sha1, key: &str, count: usize) -> Result<(), String> {
+        let mut seen = 0;
+        let done = poll(TIMEOUT, || {
+            seen = self.scrape(torrent, key).unwrap_or_default();
+            (count <= seen).then_some(())
+        });
+        done.ok_or_else(|| format!("{seen} of {count} announced themselves as {key}"))
+    }
+
+    /// How many peers the tracker counts as such (BEP 48).
+    fn scrape(&self, torrent: Sha1, key: &str) -> Option<usize> {
         let mut stream = TcpStream::connect(self.addr).ok()?;
         stream.set_read_timeout(Some(TIMEOUT)).ok()?;
         let escaped: String = torrent.0.iter().map(|byte| format!("%{byte:02x}")).collect();
@@ -85,7 +94,7 @@ impl Tracker {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (_, count) = answer.split_once("8:completei")?;
+        let (_, count) = answer.split_once(&format!("{}:{key}i", key.len()))?;
         count.split_once('e')?.0.parse().ok()
     }
 }
