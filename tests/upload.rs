@@ -39,7 +39,9 @@ impl Giver {
     fn seed_of(fixture: &Fixture, place: Place, args: &[&str]) -> Giver {
         fixture.write_to(&place.data);
         let mut giver = Giver::start("seed", place, args);
-        giver.running.wait_for("are here and verified");
+        let json = args.contains(&"--json");
+        let ready = if json { r#""event":"complete""# } else { "are here and verified" };
+        giver.running.wait_for(ready);
         giver
     }
 
@@ -49,7 +51,8 @@ impl Giver {
         let run = Run::piecemeal(&[command, "-v", "--listen", &ip, "--port", &port]).args(args);
         let running = run.arg("-d").arg(&place.data).arg(&place.torrent).start();
         let mut giver = Giver { place, running, addr };
-        giver.running.wait_for("listening at port");
+        let json = args.contains(&"--json");
+        giver.running.wait_for(if json { r#""event":"listening""# } else { "listening at port" });
         giver
     }
 
@@ -419,6 +422,17 @@ fn a_seed_of_half_is_one_clear_line() {
     let ended = run.run().expect(1);
     let last = ended.stderr.lines().last().unwrap_or_default();
     assert!(last.starts_with("piecemeal: ") && last.contains(" pieces are there"), "{last}");
+}
+
+#[test]
+fn a_file_that_vanishes_under_a_seed_is_one_clear_line() {
+    let fixture = tree();
+    let seed = Giver::seed(&fixture, &[]);
+    std::fs::remove_file(seed.place.data.join("given/b/c.bin")).unwrap();
+    let _ = fetch_all(&fixture, &mut dial_unchoked(&fixture, seed.addr, false));
+    let ended = seed.running.finish(LIMIT).expect(1);
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("piecemeal: cannot read ") && last.contains("c.bin"), "{last}");
 }
 
 #[test]
