@@ -42,9 +42,10 @@ use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::storage::Layout;
-use crate::swarm::{Decision, Goal, Status};
+use crate::swarm::{Account, Decision, Goal, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
+use crate::wire::handshake::PeerId;
 
 /// Updates that may wait for their reader. A status that finds no room is dropped: the next one
 /// says more. The same goes for the rest when nobody reads at all.
@@ -116,9 +117,10 @@ pub enum Update {
     },
     /// What was found on disk.
     Found(Found),
-    /// The port that peers can dial.
+    /// The port that peers can dial, and the id by which they know us.
     Listening {
         port: u16,
+        peer_id: PeerId,
     },
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
@@ -156,6 +158,8 @@ pub struct Summary {
     pub outcome: Outcome,
     /// The state at the end.
     pub status: Status,
+    /// What went between us and each peer, most bytes first.
+    pub accounts: Vec<Account>,
     /// Since the peers were first asked; zero if nobody had to be.
     pub time: Duration,
 }

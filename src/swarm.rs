@@ -12,6 +12,7 @@
 //! Layer: decisions. Runs on the session's thread, which brings the facts and carries out the
 //! actions. Owns the peers, the picker, the address book.
 
+mod account;
 mod asking;
 mod decision;
 mod dialling;
@@ -35,6 +36,8 @@ use crate::rate::Rate;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
+pub use account::Account;
+use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
@@ -182,6 +185,8 @@ pub struct Swarm {
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
     departed: VecDeque<(ConnId, SocketAddr, bool)>,
+    /// What went between us and those that left.
+    accounts: Accounts,
     choker: Choker,
     last_choice: Instant,
     totals: Totals,
@@ -238,6 +243,7 @@ impl Swarm {
             last_conn: 0,
             actions: Vec::new(),
             departed: VecDeque::new(),
+            accounts: Accounts::default(),
             totals: Totals::new(now),
             last_block: now,
             last_call_for_peers: now,

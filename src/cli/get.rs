@@ -15,20 +15,23 @@ use super::flags::Args;
 use super::input::{self, Input};
 use super::output::{Output, is_closed_pipe};
 use super::{Exit, eprint_line, one_operand};
-use crate::json::Object;
+use crate::json::{self, Object};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
-use crate::printable::printable;
+use crate::printable::{printable, printable_bytes};
 use crate::progress::{self, Progress};
 use crate::session::{Found, Options, Outcome, Session, Summary, Update};
 use crate::storage::Layout;
-use crate::swarm::{Decision, Goal, Status};
+use crate::swarm::{Account, Decision, Goal, Status};
 use crate::trace::{TOPICS, Trace};
 use crate::tracker::Report;
 use crate::units;
 
 /// How often a `progress` object is printed with `--json`.
 const JSON_EVERY: Duration = Duration::from_secs(1);
+
+/// How many peers `--verbose` lists at the end.
+const ACCOUNTS_SHOWN: usize = 20;
 
 /// How soon a signal is noticed at the latest.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -176,7 +179,7 @@ impl View {
                 "complete: all {} pieces are here and verified; giving back until the goal or Ctrl-C",
                 status.pieces
             )),
-            Update::Listening { port } if self.verbose => {
+            Update::Listening { port, .. } if self.verbose => {
                 self.progress.say(&format!("listening at port {port}"));
             }
             Update::Tracker(report) if self.verbose || is_bad(&report) => {
@@ -209,9 +212,10 @@ impl View {
                 .num("pieces", found.pieces)
                 .num("different", found.different)
                 .bool("resumed", found.resumed),
-            Update::Listening { port } => {
-                Object::new().str("event", "listening").num("port", *port)
-            }
+            Update::Listening { port, peer_id } => Object::new()
+                .str("event", "listening")
+                .num("port", *port)
+                .str("peer_id", &printable_bytes(&peer_id.0)),
             Update::Tracker(report) => {
                 Object::new().str("event", "tracker").str("message", &report.to_string())
             }
@@ -230,9 +234,14 @@ impl View {
         };
         if self.json {
             let time = format!("{:.3}", summary.time.as_secs_f64());
+            let accounts = json::array(summary.accounts.iter().map(account_json));
             let object = status_json(event, status).str("path", place).raw("seconds", &time);
-            print(&object.done())?;
+            print(&object.raw("peers_used", &accounts).done())?;
         } else if !self.quiet {
+            if self.verbose {
+                let lines = summary.accounts.iter().take(ACCOUNTS_SHOWN).map(account_line);
+                lines.for_each(|line| self.progress.say(&line));
+            }
             self.progress.say(&last_line(name, place, summary));
         }
         if summary.outcome == Outcome::GaveUp {
@@ -337,6 +346,23 @@ fn status_json(event: &str, status: &Status) -> Object {
         .num("known", status.known as u64)
         .num_or_null("eta", eta)
         .str_or_null("stuck", stuck.as_deref())
+}
+
+fn account_line(account: &Account) -> String {
+    let Account { id, addr, received, sent, .. } = account;
+    let (received, sent) = (units::size(*received), units::size(*sent));
+    format!("from {addr} ({}) {received}, to it {sent}", id.client())
+}
+
+fn account_json(account: &Account) -> String {
+    Object::new()
+        .str("addr", &account.addr.to_string())
+        .bool("incoming", account.incoming)
+        .str("client", &account.id.client())
+        .str("peer_id", &printable_bytes(&account.id.0))
+        .num("received", account.received)
+        .num("sent", account.sent)
+        .done()
 }
 
 fn decision_json(decision: &Decision) -> Object {

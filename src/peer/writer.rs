@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::{Context, KEEP_ALIVE, WRITE_TIMEOUT};
+use super::{ASKED_MAX, Context, KEEP_ALIVE, WRITE_TIMEOUT};
 use crate::event::Event;
 use crate::geometry::Span;
 use crate::hash::Verified;
@@ -109,7 +109,10 @@ impl Writer {
                 for span in spans {
                     // A full list means that the peer reads our requests and answers none of
                     // thousands: no client of good will does that.
-                    self.asked.try_send(span).map_err(|_| Over)?;
+                    if ASKED_MAX <= self.asked.len() {
+                        return Err(Over);
+                    }
+                    self.asked.send(span).map_err(|_| Over)?;
                     self.say(&Message::Request(span), bytes);
                 }
             }
@@ -187,7 +190,13 @@ impl Writer {
                 Ok(0) => return Err(Over),
                 Ok(n) => IoSlice::advance_slices(&mut rest, n),
                 Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Over),
+                Err(err) => {
+                    let spans = spans.iter().map(|(_, span)| *span);
+                    if let Some(fault) = self.storage.fault(&err, spans) {
+                        let _ = self.events.send(Event::Failed(fault));
+                    }
+                    return Err(Over);
+                }
             }
         }
         Ok(())

@@ -2,13 +2,17 @@
 //!
 //! Layer: head. Owned by the session's loop. Keeps a third handle of every socket, so that it can
 //! be shut at any time: a thread that waits in `connect`, `read` or `write` then returns at once.
+//!
+//! The two channels of a connection are bounded by their only sender, which looks before it sends:
+//! a channel with places of its own takes the memory of all of them at once, 170 KiB for a peer that
+//! may never say a word.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, Scope};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::event::{Event, TASKS_MAX};
@@ -16,7 +20,7 @@ use crate::geometry::Span;
 use crate::limit::Limit;
 use crate::peer::reader::{Outlets, Reader};
 use crate::peer::writer::{Task, Writer};
-use crate::peer::{ASKED_MAX, Context, Link};
+use crate::peer::{Context, Link};
 use crate::picker::ConnId;
 use crate::storage::Reading;
 use crate::swarm::{End, Fact};
@@ -81,7 +85,8 @@ impl<'scope, 'env> Links<'scope, 'env> {
     fn start(&mut self, link: Link, socket: Socket) -> std::io::Result<()> {
         let conn = link.conn;
         let handle = socket.try_clone()?;
-        let (asked_in, asked) = bounded(ASKED_MAX);
+        // The writer keeps it below `ASKED_MAX`.
+        let (asked_in, asked) = unbounded();
         let outlets = self.outlets.clone();
         let limit = self.supplies.download_limit.clone();
         let reader = Reader { context: self.context, link, socket, outlets, asked, limit };
@@ -103,7 +108,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let (Ok(socket), Some(asked)) = (open.socket.try_clone(), open.asked.take()) else {
             return self.hang_up(conn);
         };
-        let (tasks_in, tasks) = bounded(TASKS_MAX);
+        let (tasks_in, tasks) = unbounded();
         open.tasks = Some(tasks_in);
         let writer = Writer {
             context: self.context,
@@ -131,11 +136,13 @@ impl<'scope, 'env> Links<'scope, 'env> {
     /// socket is shut, and the reader will report the end.
     pub fn tell(&mut self, conn: ConnId, task: Task) {
         let Some(open) = self.open.get(&conn) else { return };
-        let full =
-            |tasks: &Sender<Task>| matches!(tasks.try_send(task), Err(TrySendError::Full(_)));
-        if open.tasks.as_ref().is_some_and(full) {
+        let Some(tasks) = &open.tasks else { return };
+        if TASKS_MAX <= tasks.len() {
             let _ = open.socket.shutdown(Shutdown::Both);
+            return;
         }
+        // A writer that has ended takes no tasks, and needs none.
+        let _ = tasks.send(task);
     }
 
     /// Ends a connection, at whatever stage it is.

@@ -83,7 +83,6 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
             Some(port) => format!("cannot listen at port {port}"),
             None => "cannot listen at any port".to_owned(),
         })?;
-    let _ = wires.updates.try_send(Update::Listening { port: listening.port });
     std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
 }
 
@@ -156,7 +155,7 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
     let status = Swarm::new(config(options, PeerId([0; 20])), have, rng, now).status(now);
-    Summary { outcome, status, time: Duration::ZERO }
+    Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
 fn config(options: &Options, peer_id: PeerId) -> Config {
@@ -201,6 +200,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let Disk { writing, reading, have } = disk;
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
+        let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
         let started = Instant::now();
         let key = rng.u32(..);
         let mut swarm = Swarm::new(config(options, peer_id), have.clone(), rng, started);
@@ -390,6 +390,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn end(mut self) -> Result<Summary> {
         let now = Instant::now();
         let status = self.swarm.status(now);
+        let accounts = self.swarm.accounts();
         self.post_totals();
         let trackers = self.trackers;
         // The farewell takes as long as a tracker takes to answer; meanwhile we clean up.
@@ -407,7 +408,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
-        Ok(Summary { outcome, status, time: now.duration_since(self.started) })
+        Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
     }
 }
 

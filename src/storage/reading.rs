@@ -6,10 +6,10 @@
 //!
 //! Layer: hands. Each thread that uploads has its own, with a few maps of its own.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use memmap2::MmapRaw;
 
 use super::backing::{self, Backing, Recent};
@@ -88,6 +88,37 @@ impl Reading {
             });
         }
         Ok(Slices(held))
+    }
+
+    /// What an error of `write_vectored` says of our own side, if it does: the kernel found no page
+    /// behind some of the bytes (`EFAULT`), since a file has become shorter than its map.
+    pub fn fault(&self, err: &io::Error, mut spans: impl Iterator<Item = Span>) -> Option<Error> {
+        if err.raw_os_error() != Some(libc::EFAULT) {
+            return None;
+        }
+        let short = |span: Span| {
+            let mut parts = self.layout.parts(span).filter(|part| part.stored);
+            parts.find_map(|part| self.cut_short(part.file))
+        };
+        let unknown = || anyhow!("a file of the torrent cannot be read any more");
+        Some(spans.find_map(short).unwrap_or_else(unknown))
+    }
+
+    /// Says so if a file is shorter than the torrent has it.
+    fn cut_short(&self, file: usize) -> Option<Error> {
+        let (path, length) = (self.layout.path(file), self.layout.files()[file].length);
+        let open = self.folder.open_file(&self.layout.components(file), Access::Read);
+        match open.and_then(|open| open.metadata()) {
+            Ok(found) if length <= found.len() => None,
+            Ok(found) => Some(anyhow!(
+                "{} has {} of {length} bytes: another program has cut it short",
+                path.display(),
+                found.len()
+            )),
+            Err(err) => {
+                Some(Error::new(err).context(format!("cannot read {} any more", path.display())))
+            }
+        }
     }
 }
 

@@ -167,6 +167,7 @@ impl Swarm {
         }
         self.picker.peer_left(&peer.has);
         self.choker.gone(conn);
+        self.accounts.close(&peer);
         if !peer.incoming {
             self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
         }

@@ -23,6 +23,10 @@ pub struct Client {
     /// Says what is missing on this machine, if anything.
     missing: fn() -> Option<&'static str>,
     start: fn(&Job) -> Vec<Instance>,
+    /// It dials whom a tracker names, at a loopback address and without encryption. The others
+    /// have to be dialled: Transmission ignores 127.0.0.0/8, WebTorrent opens with encryption (MSE)
+    /// and does not try again without it.
+    pub dials_us: bool,
     /// Payloads it cannot seed, with the reason.
     pub cannot_seed: &'static [(&'static str, &'static str)],
     /// Payloads it cannot fetch, with the reason; those it cannot seed come on top.
@@ -77,6 +81,7 @@ pub const CLIENTS: &[Client] = &[
             (!found).then_some("the Python package libtorrent")
         },
         start: libtorrent,
+        dials_us: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -84,6 +89,7 @@ pub const CLIENTS: &[Client] = &[
         name: "aria2",
         missing: || lacks("aria2c"),
         start: aria2,
+        dials_us: true,
         cannot_seed: &[HYBRID_ARIA2],
         cannot_fetch: &[],
     },
@@ -91,6 +97,7 @@ pub const CLIENTS: &[Client] = &[
         name: "transmission",
         missing: || lacks("transmission-daemon"),
         start: transmission,
+        dials_us: false,
         cannot_seed: &[HYBRID_TRANSMISSION, ODD_TRANSMISSION],
         cannot_fetch: &[],
     },
@@ -98,6 +105,7 @@ pub const CLIENTS: &[Client] = &[
         name: "rtorrent",
         missing: || lacks("rtorrent"),
         start: rtorrent,
+        dials_us: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -105,6 +113,7 @@ pub const CLIENTS: &[Client] = &[
         name: "rqbit",
         missing: || lacks("rqbit"),
         start: rqbit,
+        dials_us: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -116,6 +125,7 @@ pub const CLIENTS: &[Client] = &[
             (!found).then_some("the Node package webtorrent-cli")
         },
         start: webtorrent,
+        dials_us: false,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -253,7 +263,10 @@ fn aria2(job: &Job) -> Vec<Instance> {
     let port = free_port();
     let mut command = Command::new("aria2c");
     command.args(["--no-conf", "--check-integrity", "--seed-ratio=0.0", "--file-allocation=none"]);
-    command.args(["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
+    // It speaks to UDP trackers with its DHT's socket only. The DHT itself knows nobody.
+    command.args(["--enable-dht=true", "--enable-dht6=false", "--bt-enable-lpd=false"]);
+    command.arg(format!("--dht-listen-port={port}"));
+    command.arg("--dht-file-path").arg(job.work.join("dht.dat"));
     command.args(["--enable-peer-exchange=false", "--disable-ipv6", "--disk-cache=0"]);
     // It asks a tracker again only after the tracker's interval, however few peers it got.
     command.args(["--bt-tracker-interval=1", "--max-concurrent-downloads=100"]);

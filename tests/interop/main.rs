@@ -2,17 +2,20 @@
 //! rtorrent, rqbit and WebTorrent, found through an HTTP tracker, a UDP tracker and `--peer`.
 //!
 //! `make peers` installs them. A test whose client is absent says so and passes; with
-//! `PIECEMEAL_REQUIRE_PEERS=1` it fails. Each client has three tests:
+//! `PIECEMEAL_REQUIRE_PEERS=1` it fails. Each client has four tests:
 //!
 //! ```text
 //! feeds_libtorrent     the client seeds, libtorrent fetches    the test bed is sound, and so is
 //! fed_by_libtorrent    libtorrent seeds, the client fetches    this client in this role
 //! feeds_piecemeal      the client seeds, we fetch              every payload by every route
+//! fed_by_piecemeal     we seed, the client fetches             every payload by every tracker
 //! ```
 //!
-//! One more, `all_feed_piecemeal`, has them all in one swarm. [`client`] has the table of clients, [`payload`] what is transferred.
+//! Two more, `all_feed_piecemeal` and `piecemeal_feeds_all`, have them all in one swarm. [`client`]
+//! has the table of clients, [`payload`] what is transferred.
 
 mod client;
+mod giving;
 mod payload;
 mod probe;
 mod process;
@@ -49,6 +52,10 @@ macro_rules! clients {
             #[test]
             fn feeds_piecemeal() {
                 super::feeds_piecemeal(stringify!($name));
+            }
+            #[test]
+            fn fed_by_piecemeal() {
+                super::giving::fed_by_piecemeal(stringify!($name));
             }
         }
     )*};

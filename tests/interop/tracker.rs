@@ -1,4 +1,4 @@
-//! A tracker of its own for every swarm: opentracker, on one port for HTTP and UDP.
+//! A tracker of its own for every swarm: opentracker or ours, on one port for HTTP and UDP.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -31,13 +31,30 @@ impl Tracker {
         let mut command = if is_root() { as_nobody(&program) } else { Command::new(&program) };
         command.args(["-i", "127.0.0.1", "-p", &port, "-P", &port, "-w", "allowed"]);
         command.current_dir(&dir);
-        let process = Process::start("opentracker", &command, dir.join("log"));
+        Tracker::listening(Process::start("opentracker", &command, dir.join("log")), addr)
+    }
+
+    /// Starts `piecemeal tracker`, open to every torrent.
+    pub fn ours(dir: &Path) -> Tracker {
+        let dir = dir.join("tracker");
+        fs::create_dir_all(&dir).expect("making a folder");
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
+        command.args(["tracker", "-v", "--listen", &addr.to_string()]);
+        Tracker::listening(Process::start("piecemeal tracker", &command, dir.join("log")), addr)
+    }
+
+    fn listening(process: Process, addr: SocketAddr) -> Tracker {
         let mut tracker = Tracker { process, addr };
         if poll(TIMEOUT, || TcpStream::connect(addr).ok()).is_none() {
-            panic!("opentracker does not listen\n{}", tracker.process.log_tail());
+            panic!("nobody listens at {addr}\n{}", tracker.log_tail());
         }
-        assert!(tracker.process.ended().is_none(), "{}", tracker.process.log_tail());
+        assert!(tracker.process.ended().is_none(), "{}", tracker.log_tail());
         tracker
+    }
+
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
     }
 
     pub fn http(&self) -> String {
@@ -50,16 +67,25 @@ impl Tracker {
 
     /// Waits until so many have announced that they have all of a torrent.
     pub fn wait_for_seeders(&self, torrent: Sha1, count: usize) -> Result<(), String> {
-        let mut seen = 0;
-        let done = poll(TIMEOUT, || {
-            seen = self.seeders(torrent).unwrap_or_default();
-            (count <= seen).then_some(())
-        });
-        done.ok_or_else(|| format!("{seen} of {count} seeders announced themselves"))
+        self.wait_for(torrent, "complete", count)
     }
 
-    /// How many peers told the tracker that they have all of a torrent (BEP 48).
-    fn seeders(&self, torrent: Sha1) -> Option<usize> {
+    /// The same of those that lack something.
+    pub fn wait_for_leechers(&self, torrent: Sha1, count: usize) -> Result<(), String> {
+        self.wait_for(torrent, "incomplete", count)
+    }
+
+    fn wait_for(&self, torrent: Sha1, key: &str, count: usize) -> Result<(), String> {
+        let mut seen = 0;
+        let done = poll(TIMEOUT, || {
+            seen = self.scrape(torrent, key).unwrap_or_default();
+            (count <= seen).then_some(())
+        });
+        done.ok_or_else(|| format!("{seen} of {count} announced themselves as {key}"))
+    }
+
+    /// How many peers the tracker counts as such (BEP 48).
+    fn scrape(&self, torrent: Sha1, key: &str) -> Option<usize> {
         let mut stream = TcpStream::connect(self.addr).ok()?;
         stream.set_read_timeout(Some(TIMEOUT)).ok()?;
         let escaped: String = torrent.0.iter().map(|byte| format!("%{byte:02x}")).collect();
@@ -68,7 +94,7 @@ impl Tracker {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (_, count) = answer.split_once("8:completei")?;
+        let (_, count) = answer.split_once(&format!("{}:{key}i", key.len()))?;
         count.split_once('e')?.0.parse().ok()
     }
 }
