@@ -15,7 +15,7 @@ use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
 use crate::limit::Limit;
 use crate::peer::reader::{Outlets, Reader};
-use crate::peer::writer::{Task, Writer};
+use crate::peer::writer::{Portion, Task, Writer};
 use crate::peer::{ASKED_MAX, Context, Link};
 use crate::picker::ConnId;
 use crate::storage::Reading;
@@ -115,6 +115,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
             storage: self.supplies.storage.clone(),
             limit: self.supplies.upload_limit.clone(),
             queue: VecDeque::new(),
+            portion: Portion::default(),
         };
         let body = move || drop(catch_unwind(AssertUnwindSafe(|| writer.run())));
         if self.spawn(format!("writer {conn}"), body).is_err() {
