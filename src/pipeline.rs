@@ -9,7 +9,9 @@
 //! * **Deepen while it helps.** Where answers come in gusts (a rate limit, a slow disk), the shortest
 //!   latency says too little. Now and then the depth is doubled; if the rate does not grow by a
 //!   fifth, it goes back. Several clients are slower with a long queue than with a short one.
-//! * **Never more than [`HOARD`] of its rate**, so that a slow peer holds a block or two.
+//! * **No more than [`HOARD`] of its rate**, and [`TRIED`] while more is being tried: a slow peer holds
+//!   a block or two, and what is asked of a seed is not asked long before it can come. While it
+//!   waits others fetch the same, and the seed sends it twice.
 //!
 //! A *round* begins with a request and ends with its answer, and is at least [`ROUND_MIN`] long.
 //!
@@ -29,8 +31,15 @@ const DEPTH_MIN: f64 = 2.0;
 /// Most clients drop what goes over 500 to 2,000 waiting requests, some without a word.
 const DEPTH_MAX: f64 = 500.0;
 
-/// At most so many seconds' worth of data may be asked for ahead.
-const HOARD: f64 = 3.0;
+/// At most so many seconds' worth of data is asked for ahead: more than the pulse of clients that
+/// answer every 500 ms, so that a deeper queue can prove its worth there.
+const HOARD: f64 = 0.6;
+
+/// The same while a deeper queue is tried.
+const TRIED: f64 = 1.2;
+
+/// A latency longer than this, in seconds, is a queue and not a path: it must not justify a queue.
+const LATENCY_MAX: f64 = 1.0;
 
 /// Rates are measured over at least so long: a few packets say nothing.
 const ROUND_MIN: Duration = Duration::from_millis(20);
@@ -90,11 +99,11 @@ impl Pipeline {
         }
         let blocks = |bytes: f64| bytes / f64::from(BLOCK_LEN);
         let path = 2.0 * blocks(self.rate * self.latency) + DEPTH_MIN;
-        let tried = match self.trial {
-            Trial::On { .. } => 2.0 * self.depth,
-            Trial::Paused { .. } => self.depth,
+        let (tried, ahead) = match self.trial {
+            Trial::On { .. } => (2.0 * self.depth, TRIED),
+            Trial::Paused { .. } => (self.depth, HOARD),
         };
-        let hoard = blocks(self.rate * (HOARD + self.latency)) + DEPTH_MIN;
+        let hoard = blocks(self.rate * (ahead + self.latency.min(LATENCY_MAX))) + DEPTH_MIN;
         path.max(tried).min(hoard).clamp(DEPTH_MIN, DEPTH_MAX) as usize
     }
 

@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::io::{IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -33,8 +34,14 @@ use crate::wire::message::{BLOCK_HEADER_LEN, Message};
 /// When what is to be sent is longer than this, it is sent before more is added.
 const WRITE_LEN: usize = 64 * 1024;
 
-/// So much of the queue goes out in one call, at most: after it, orders are looked at again.
-const UPLOAD_LEN: usize = 256 * 1024;
+/// So much of the queue goes out in one call, at least and at most: after it, orders are looked at
+/// again. The kernel is told to hold no more than that unsent, since nothing can take it back: what
+/// waits there is sent to a peer that has cancelled it or is choked.
+const UPLOAD_MIN: usize = 16 * 1024;
+const UPLOAD_MAX: usize = 256 * 1024;
+
+/// How long one call should take: shorter ones are given more, longer ones less.
+const UPLOAD_TIME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(60);
 
 /// An order for one connection, with what it takes to carry it out.
 #[derive(Debug)]
@@ -56,6 +63,39 @@ pub struct Writer {
     pub storage: Reading,
     pub limit: Limit,
     pub queue: VecDeque<(Verified, Span)>,
+    pub portion: Portion,
+}
+
+/// How much goes out in one call, measured by how long that takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion(usize);
+
+impl Default for Portion {
+    fn default() -> Portion {
+        Portion(UPLOAD_MIN)
+    }
+}
+
+impl Portion {
+    /// The next one, after so many bytes took so long.
+    fn after(self, bytes: usize, time: Duration) -> Portion {
+        let Portion(len) = self;
+        let next = match () {
+            () if *UPLOAD_TIME.end() < time => len / 2,
+            // Less than half of it went out: that it was quick says nothing.
+            () if time < *UPLOAD_TIME.start() && len <= 2 * bytes => 2 * len,
+            () => len,
+        };
+        Portion(next.clamp(UPLOAD_MIN, UPLOAD_MAX))
+    }
+
+    /// Tells the kernel. Where it has no such option the send buffer's own limit has to do.
+    fn tell(self, socket: &TcpStream) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(self.0 as u32);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = socket;
+    }
 }
 
 /// Why the thread ends: there is nobody to write to, or for.
@@ -66,6 +106,7 @@ impl Writer {
     /// reader finds the socket shut, and tells the swarm.
     pub fn run(mut self) {
         let _ = self.socket.set_write_timeout(Some(WRITE_TIMEOUT));
+        self.portion.tell(&self.socket);
         while self.step().is_ok() {}
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -127,7 +168,7 @@ impl Writer {
 
     /// Sends blocks from the front of the queue.
     fn upload(&mut self) -> Result<(), Over> {
-        let portion = UPLOAD_LEN.min(self.limit.portion());
+        let portion = self.portion.0.min(self.limit.portion());
         let (mut spans, mut len) = (Vec::new(), 0);
         while let Some(&(verified, span)) = self.queue.front()
             && (spans.is_empty() || len + span.length as usize <= portion)
@@ -140,7 +181,13 @@ impl Writer {
             return Ok(());
         }
         self.hold_back(len as u64)?;
+        let began = Instant::now();
         self.send(&spans)?;
+        let next = self.portion.after(len, began.elapsed());
+        if next != self.portion {
+            self.portion = next;
+            next.tell(&self.socket);
+        }
         let sent = Fact::Sent { conn: self.conn, spans: spans.iter().map(|(_, s)| *s).collect() };
         self.events.send(Event::Fact(sent)).map_err(|_| Over)
     }
@@ -200,5 +247,25 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portion_follows_the_rate() {
+        let settles = |rate: f64| {
+            let step = |portion: Portion, _| {
+                portion.after(portion.0, Duration::from_secs_f64(portion.0 as f64 / rate))
+            };
+            (0..20).fold(Portion::default(), step).0
+        };
+        assert_eq!(settles(50e3), UPLOAD_MIN);
+        assert_eq!(settles(1e9), UPLOAD_MAX);
+        assert!((32_768..=131_072).contains(&settles(4e6)), "{}", settles(4e6));
+        let quick = Duration::from_micros(10);
+        assert_eq!(Portion(65_536).after(16_384, quick), Portion(65_536));
     }
 }

@@ -19,7 +19,7 @@ use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
 use crate::limit::Limit;
 use crate::peer::reader::{Outlets, Reader};
-use crate::peer::writer::{Task, Writer};
+use crate::peer::writer::{Portion, Task, Writer};
 use crate::peer::{Context, Link};
 use crate::picker::ConnId;
 use crate::storage::Reading;
@@ -120,6 +120,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
             storage: self.supplies.storage.clone(),
             limit: self.supplies.upload_limit.clone(),
             queue: VecDeque::new(),
+            portion: Portion::default(),
         };
         let body = move || drop(catch_unwind(AssertUnwindSafe(|| writer.run())));
         if self.spawn(format!("writer {conn}"), body).is_err() {
