@@ -26,7 +26,7 @@ use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
 use crate::check::{self, Existing};
 use crate::event::{DELIVERIES_MAX, Event};
-use crate::hash::VerifiedSet;
+use crate::hash::{PieceHashes, VerifiedSet};
 use crate::listener::{self, Listening};
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
@@ -40,6 +40,9 @@ use crate::wire::handshake::PeerId;
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
 const BATCH_MAX: usize = 64;
+
+/// Descriptors that a session needs beside its connections: files, trackers, listeners.
+const DESCRIPTORS_BESIDE: usize = 20;
 
 /// The channels that a session is held by.
 pub struct Wires {
@@ -114,6 +117,38 @@ fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
     Ok(Some(existing))
 }
 
+/// How many connections the operating system lets us have: each takes three descriptors (reader,
+/// writer, and the one that ends both), and some are needed beside them. `None`: it does not say.
+fn connections_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let descriptors: usize = line.split_whitespace().next()?.parse().ok()?;
+    Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
+}
+
+/// The proofs for what was checked a moment ago, or is vouched for by a resume file.
+fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
+    let mut verified = VerifiedSet::new(have.len());
+    have.iter().filter_map(|piece| hashes.trust(piece)).for_each(|proof| verified.insert(proof));
+    verified
+}
+
+/// One thread for each family that we listen at.
+fn listen<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    listening: &'scope Listening,
+    events: &Sender<Event>,
+) -> Result<()> {
+    for socket in &listening.sockets {
+        let events = events.clone();
+        Builder::new()
+            .name("listener".to_owned())
+            .spawn_scoped(scope, move || listener::run(socket, &events))
+            .context("cannot start a thread")?;
+    }
+    Ok(())
+}
+
 /// The end of a session that needed nobody.
 fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
@@ -127,7 +162,7 @@ fn config(options: &Options, peer_id: PeerId) -> Config {
     Config {
         geometry: options.layout.geometry(),
         peer_id,
-        max_peers: options.max_peers,
+        max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         upload_limited: options.upload_limit.is_set(),
@@ -177,11 +212,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
         let hashes = torrent.piece_hashes.clone();
-        // Checked a moment ago, or vouched for by a resume file: proof enough.
-        let mut verified = VerifiedSet::new(have.len());
-        have.iter()
-            .filter_map(|piece| hashes.trust(piece))
-            .for_each(|proof| verified.insert(proof));
+        let verified = proofs(&hashes, &have);
         let events = wires.events.clone();
         let start_assembler = |writing| {
             let assembler = Assembler::new(hashes, writing, have, events);
@@ -191,13 +222,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        for socket in &listening.sockets {
-            let events = wires.events.clone();
-            Builder::new()
-                .name("listener".to_owned())
-                .spawn_scoped(scope, move || listener::run(socket, &events))
-                .context("cannot start a thread")?;
-        }
+        listen(scope, listening, &wires.events)?;
         let totals = Arc::new(Totals::default());
         totals.left.store(swarm.left(), Ordering::Relaxed);
         let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
@@ -391,6 +416,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
 fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
     if have.is_full() {
         writing.check_in_place()?;
+        drop(writing);
+        return resume::remove(&options.layout);
+    }
+    if have.is_empty() {
+        // A note of nothing would only be litter.
         drop(writing);
         return resume::remove(&options.layout);
     }
