@@ -14,7 +14,7 @@ help:
 build:
 	cargo build --release
 
-## a download on this machine, from seeders on 127.0.0.x, with its progress
+## a swarm on this machine: create, tracker, seed, and four that get and give
 demo:
 	cargo run --release --example demo
 

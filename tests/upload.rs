@@ -4,7 +4,7 @@
 mod support;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,10 @@ impl Giver {
     }
 
     fn start(command: &str, place: Place, args: &[&str]) -> Giver {
-        let addr = free_addr();
+        Giver::start_at(free_addr(), command, place, args)
+    }
+
+    fn start_at(addr: SocketAddr, command: &str, place: Place, args: &[&str]) -> Giver {
         let (ip, port) = (addr.ip().to_string(), addr.port().to_string());
         let run = Run::piecemeal(&[command, "-v", "--listen", &ip, "--port", &port]).args(args);
         let running = run.arg("-d").arg(&place.data).arg(&place.torrent).start();
@@ -145,6 +148,23 @@ fn it_unchokes_who_is_interested_and_serves_the_right_bytes() {
     assert_eq!((refused.0, refused.1.len()), (id::REJECT, 12));
     let ended = seed.stop();
     assert!(ended.stderr.contains("uploaded 439.5 KiB, ratio 1.00"), "{}", ended.stderr);
+}
+
+#[test]
+fn it_listens_at_ipv6_too() {
+    let Ok(free) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let (fixture, place) = (tree(), Place::new(&tree()));
+    fixture.write_to(&place.data);
+    let seed = Giver::start_at(addr, "seed", place, &["--no-tracker"]);
+    let mut wire = Wire::dial_from(addr.ip(), addr).unwrap();
+    wire.send(&handshake(&fixture.info_hash, b"-XX0000-000000000006", false)).unwrap();
+    wire.read_handshake().unwrap();
+    wire.send(&message(id::INTERESTED, &[])).unwrap();
+    wire.wait_for(id::UNCHOKE).unwrap();
+    fetch_all(&fixture, &mut wire).unwrap();
+    seed.stop();
 }
 
 #[test]

@@ -1,61 +1,49 @@
-//! `make demo`: a download to watch, all of it on this machine.
+//! `make demo`: a swarm to watch, all of it on this machine, made of this one program only.
 //!
-//! A payload and its torrent in a temporary folder, a tracker on 127.0.0.1, three seeders on
-//! 127.0.0.2 to 4 with a limit each, so that it takes some seconds; then the real `piecemeal get`,
-//! with the terminal, as anybody would start it. Nothing of it leaves the machine or stays on it.
+//! ```text
+//! create ──► tracker ──► seed (4 MiB/s) ──► get × 4 (4 MiB/s up each), which give to each other
+//! ```
+//!
+//! The first `get` has the terminal, as anybody would start it; the others and the seed report by
+//! `--json`, and from that comes the table of who got what from whom. Everybody listens at 127.0.0.1,
+//! at a port of its own. Nothing of it leaves the machine or stays on it.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+mod report;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use report::Account;
 use support::fixture::{Fixture, Folder, Recipe};
-use support::run::binary;
-use support::seeder::{Seed, Seeder};
-use support::tracker::Tracker;
+use support::run::{Run, Running, binary};
 
 const MIB: usize = 1 << 20;
 
-/// Three of them send 64 MiB in about four seconds.
-const RATES: [usize; 3] = [8 * MIB, 5 * MIB, 3 * MIB];
+/// What everybody may send a second, as `-u` has it and in numbers: 24 MiB then take the seed six
+/// seconds once, and 24 seconds if it had to feed all four alone.
+const RATE: &str = "4M";
+const RATE_MIB: usize = 4;
+
+const GETS: usize = 4;
+
+/// Far longer than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    if let Err(what) = build() {
-        eprintln!("demo: {what}");
-        return ExitCode::FAILURE;
-    }
-    // Ctrl-C is for the child; we go on, and clean up.
+    // Ctrl-C is for the children; we go on, and clean up.
     let _ =
         signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::new(AtomicBool::new(false)));
-    println!("Making a payload of 64 MiB and its torrent ...");
-    let fixture = payload();
-    let folder = Folder::new("piecemeal-demo");
-    let seeders: Vec<Seeder> = (0..RATES.len()).map(|n| seeder(n, &fixture)).collect();
-    let tracker = Tracker::start(&seeders.iter().map(|seeder| seeder.addr).collect::<Vec<_>>());
-    let torrent = folder.file("demo.torrent", &fixture.torrent(&[&[&tracker.http()]]));
-    let data = folder.folder("downloads");
-    for (seeder, rate) in seeders.iter().zip(RATES) {
-        println!("A seeder at {} sends at most {} MiB/s.", seeder.addr, rate / MIB);
-    }
-    println!("A tracker at {} knows them.\n", tracker.addr);
-
-    println!("$ piecemeal get demo.torrent --dir downloads");
-    let start = Instant::now();
-    let status = Command::new(binary()).arg("get").arg(torrent).arg("--dir").arg(&data).status();
-    let time = start.elapsed();
-    println!();
-    match status {
-        Ok(status) if status.success() => report(&fixture, &data, &seeders, time),
-        Ok(status) => {
-            println!("It ended with {status}.");
-            ExitCode::FAILURE
-        }
-        Err(err) => {
-            println!("{}: {err}", binary().display());
+    match build().and_then(|()| demo()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("demo: {what}");
             ExitCode::FAILURE
         }
     }
@@ -76,42 +64,118 @@ fn build() -> Result<(), String> {
     }
 }
 
+fn demo() -> Result<(), String> {
+    let fixture = payload();
+    let folder = Folder::new("piecemeal-demo");
+    let home = folder.folder("seed");
+    fixture.write_to(&home);
+    let tracker = free_addr();
+    let torrent = folder.0.join("demo.torrent");
+    let _tracker = start_tracker(tracker)?;
+    create(&home.join("demo"), &torrent, tracker)?;
+    let mut seed = member(&["seed", "--json", "-u", RATE], &torrent, &home);
+    seed.wait_for(r#""event":"complete""#);
+    let names: Vec<String> = (1..=GETS).map(|n| format!("get {n}")).collect();
+    let dirs: Vec<PathBuf> = names.iter().map(|name| folder.folder(name)).collect();
+    // They stay until they are told to go, so that the first one has somebody to get from.
+    let words = ["get", "--json", "-u", RATE, "--seed-time", "10"];
+    println!("\n$ piecemeal get demo.torrent -u {RATE} --seed-time 10          (three of them)");
+    let others: Vec<Running> = dirs[1..].iter().map(|dir| member(&words, &torrent, dir)).collect();
+    println!("$ piecemeal get demo.torrent -u {RATE}\n");
+    let start = Instant::now();
+    first_get(&torrent, &dirs[0])?;
+    let mut accounts = Vec::new();
+    for mut other in others {
+        other.wait_for(r#""event":"complete""#);
+        accounts.push(end_of(other)?);
+    }
+    let time = start.elapsed();
+    accounts.insert(0, end_of(seed)?);
+    for (name, dir) in names.iter().zip(&dirs) {
+        fixture.difference(dir).map_err(|difference| format!("{name}: {difference}"))?;
+    }
+    report::table(&names, &accounts);
+    last_words(&fixture, &accounts[0], time);
+    Ok(())
+}
+
 fn payload() -> Fixture {
     Recipe::tree("demo")
-        .piece_length(256 << 10)
-        .with("a film.bin", 48 * MIB)
-        .with("its sound/left.bin", 8 * MIB - 12_345)
-        .with("its sound/right.bin", 8 * MIB - 54_321)
+        .with("a film.bin", 20 * MIB)
+        .with("its sound/left.bin", 2 * MIB - 12_345)
+        .with("its sound/right.bin", 2 * MIB - 54_321)
         .with("read me first.bin", 66_666)
         .make()
 }
 
-fn seeder(n: usize, fixture: &Fixture) -> Seeder {
-    let ip = IpAddr::from(Ipv4Addr::new(127, 0, 0, 2 + n as u8));
-    // Not every system takes all of 127.x for its own.
-    let ip = if TcpListener::bind((ip, 0)).is_ok() { ip } else { Ipv4Addr::LOCALHOST.into() };
-    let delay = Duration::from_millis(10 * (n as u64 + 1));
-    Seed::default().at(ip).rate(RATES[n] as u64).delay(delay).start(fixture)
+/// A port of 127.0.0.1 that is free now.
+fn free_addr() -> SocketAddr {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    socket.local_addr().expect("bound")
 }
 
-fn report(
-    fixture: &Fixture,
-    data: &std::path::Path,
-    seeders: &[Seeder],
-    time: Duration,
-) -> ExitCode {
-    let size = fixture.data.len() as u64;
-    let (files, pieces) = (fixture.files.len(), fixture.pieces());
-    for seeder in seeders {
-        let (served, mib) = (seeder.served(), seeder.served() / MIB as u64);
-        println!("{} sent {mib} MiB, {} %.", seeder.addr, 100 * served / size);
+fn start_tracker(addr: SocketAddr) -> Result<Running, String> {
+    println!("$ piecemeal tracker --listen {addr}");
+    let running = Run::piecemeal(&["tracker", "--quiet", "--listen", &addr.to_string()]).start();
+    let until = Instant::now() + PATIENCE;
+    while TcpStream::connect(addr).is_err() {
+        if until < Instant::now() {
+            return Err("the tracker does not listen".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    if let Err(difference) = fixture.difference(data) {
-        println!("But the bytes are not right: {difference}");
-        return ExitCode::FAILURE;
+    Ok(running)
+}
+
+fn create(payload: &Path, torrent: &Path, tracker: SocketAddr) -> Result<(), String> {
+    let url = format!("http://{tracker}/announce");
+    println!("$ piecemeal create demo -o demo.torrent -a {url}\n");
+    let mut command = Command::new(binary());
+    command.args(["create", "-a", &url, "-o"]).arg(torrent).arg(payload);
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("create: {status}")),
+        Err(err) => Err(format!("{}: {err}", binary().display())),
     }
-    let seconds = time.as_secs_f64();
-    println!("{files} files, {pieces} pieces, {size} bytes in {seconds:.1} s: compared with the");
-    println!("original byte by byte, all equal. The folder is removed again.");
-    ExitCode::SUCCESS
+}
+
+/// One of the swarm, which tells what happens as JSON.
+fn member(words: &[&str], torrent: &Path, dir: &Path) -> Running {
+    if words[0] == "seed" {
+        println!("\n$ piecemeal {} demo.torrent", words.join(" "));
+    }
+    Run::piecemeal(words).args(place_to_listen()).arg("-d").arg(dir).arg(torrent).start()
+}
+
+fn place_to_listen() -> [String; 4] {
+    let addr = free_addr();
+    ["--listen".into(), addr.ip().to_string(), "--port".into(), addr.port().to_string()]
+}
+
+/// The one to watch.
+fn first_get(torrent: &Path, dir: &Path) -> Result<(), String> {
+    let mut command = Command::new(binary());
+    command.args(["get", "-u", RATE]).args(place_to_listen()).arg("-d").arg(dir).arg(torrent);
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("the first get: {status}")),
+        Err(err) => Err(format!("{}: {err}", binary().display())),
+    }
+}
+
+/// Tells one to go; what it says at its end.
+fn end_of(mut running: Running) -> Result<Account, String> {
+    running.interrupt();
+    let ended = running.try_finish(PATIENCE)?;
+    Account::of(&String::from_utf8_lossy(&ended.stdout))
+        .ok_or_else(|| format!("one of the swarm gave no account; it said: {}", ended.stderr))
+}
+
+fn last_words(fixture: &Fixture, seed: &Account, time: Duration) {
+    let size = fixture.data.len();
+    let copies = seed.sent() as f64 / size as f64;
+    let (seconds, alone) = (time.as_secs_f64(), GETS * size / (RATE_MIB * MIB));
+    println!("\nThe seed gave {copies:.2} copies, and {GETS} were complete after {seconds:.1} s;");
+    println!("a server with the seed's {RATE_MIB} MiB/s would have taken {alone} s.");
+    println!("Every file of every copy is compared with the original, byte by byte: all equal.");
 }
