@@ -87,7 +87,7 @@ impl Play {
         self.knows(addr);
         let conn = self.dialled(addr).expect("it is dialled");
         self.shakes_hands(conn, addr, self.hosts, false);
-        let bits = Bitfield::with(PIECES, pieces).as_bytes().to_vec();
+        let bits = Bitfield::with(self.swarm.have().len(), pieces).as_bytes().to_vec();
         self.says(conn, [Message::Bitfield(bits), Message::Unchoke]);
         conn
     }
@@ -184,6 +184,23 @@ fn what_a_lost_peer_owed_is_asked_of_another_at_once() {
     assert_eq!((p.asked(b).len(), p.asked(c).len()), (0, 0), "C is asked with the next tick");
     p.wait(TICK);
     assert_eq!(p.asked(c).len(), 2);
+}
+
+#[test]
+fn the_only_source_of_a_piece_is_spared_what_another_has_meanwhile() {
+    let mut p = play_with(|config| {
+        let pieces = 64;
+        config.geometry = Geometry::new(u64::from(pieces * BLOCK_LEN), BLOCK_LEN).unwrap();
+    });
+    let (seed, other) = (p.joins(0..64), p.joins([]));
+    let owed = p.asked(seed);
+    p.says(other, [Message::Have(owed[3].piece)]);
+    assert!(p.told(seed, &Message::Cancel(owed[3])));
+    let now_owed = p.asked(seed);
+    assert!(!now_owed.contains(&owed[3]), "{now_owed:?}");
+    // Its blocks are asked of the one that has it now.
+    p.wait(TICK);
+    assert_eq!(p.asked(other), [owed[3]]);
 }
 
 #[test]
