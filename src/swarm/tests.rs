@@ -3,6 +3,7 @@
 mod people;
 mod talk;
 
+use super::dialling::CROSSWISE;
 use super::*;
 use crate::geometry::BLOCK_LEN;
 use crate::picker::Reason;
@@ -336,6 +337,19 @@ fn one_of_two_crosswise_connections_gives_its_place_to_nobody_twice() {
     p.fact(Fact::Connected { conn: incoming, hello });
     assert!(p.is_connected(incoming) && !p.is_connected(dialled));
     assert_eq!(p.swarm.peers.len() + p.swarm.dials.len(), 2);
+}
+
+#[test]
+fn a_second_connection_does_not_replace_one_that_works() {
+    let mut p = play();
+    let first = p.joins([3]);
+    let (addr, id) = (p.swarm.peers[&first].addr, p.hosts);
+    p.wait(CROSSWISE);
+    let second = p.swarm.incoming(addr, p.now).unwrap();
+    let (peer_id, reserved) = (PeerId([id; 20]), Reserved::default());
+    let hello = Hello { addr, incoming: true, peer_id, reserved };
+    p.fact(Fact::Connected { conn: second, hello });
+    assert!(p.is_connected(first) && !p.is_connected(second));
 }
 
 #[test]

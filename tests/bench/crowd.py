@@ -97,9 +97,9 @@ class Member:
             if subprocess.run(netem, capture_output=True).returncode:
                 Member.delayed = False
 
-    def run(self, *words, env=None, log=None):
+    def run(self, *words, env=None):
         words = ["ip", "netns", "exec", self.name, *map(str, words)]
-        self.log = open(self.net.work / f"{self.name}.{log or 'log'}", "w")
+        self.log = open(self.net.work / f"{self.name}.log", "w", buffering=1)
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log,
                                         env={**os.environ, **(env or {})}, text=True)
         threading.Thread(target=self.read, daemon=True).start()
