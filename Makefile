@@ -1,10 +1,11 @@
 # `make help` prints this list; it is made from the line above each target.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench fuzz peers doc clean
+.PHONY: help build demo test check bench crowd fuzz peers doc clean
 
 # Numbers to pass on: make fuzz FUZZ="--seconds 60"
 FUZZ ?=
 BENCH ?=
+CROWD ?=
 
 ## this list
 help:
@@ -33,6 +34,10 @@ check:
 ## speed, processor time and memory; BENCH="..." is passed on
 bench:
 	cargo bench -- $(BENCH)
+
+## real swarms on links with a rate (root, iproute2); CROWD="..." is passed on
+crowd: build
+	tests/bench/crowd.py $(CROWD)
 
 ## random input to every decoder; FUZZ="..." is passed on
 fuzz:

@@ -3,7 +3,8 @@
 //! The rules, in the order in which they are tried for a peer that can take requests:
 //!
 //! 1. **Finish what is begun.** Blocks of a piece that this peer already sends, then of other begun
-//!    pieces: a whole piece can be verified and given on, half a piece helps nobody.
+//!    pieces: a whole piece can be verified and given on, half a piece helps nobody. But a peer that
+//!    has a rarer piece is asked for that: the only seed of a crowd should send what nobody else can.
 //! 2. **The first pieces at random.** Until [`RANDOM_FIRST`] pieces are there, any will do: what
 //!    counts is to have something to give, and rare pieces come slowly.
 //! 3. **Rarest first.** Then the piece that the fewest peers have, before it is lost with them.
@@ -31,6 +32,9 @@ pub const RANDOM_FIRST: u32 = 4;
 /// In the endgame a block is asked of a further peer when it has been due for so long. On a fast
 /// path the answer is on its way, and asking again would only waste it.
 const ENDGAME_AGE: Duration = Duration::from_millis(300);
+
+/// So many pieces for each peer may be begun before those are finished, whatever is rarer.
+const BEGUN_PER_PEER: usize = 2;
 
 /// While other blocks are still unasked but this peer does not have them, it may help out with
 /// blocks that have been due for so long.
@@ -187,7 +191,7 @@ impl Picker {
     }
 
     /// Chooses up to `count` blocks to ask of a peer and notes that it was asked. `peers` is how
-    /// many are connected, for the reason only.
+    /// many are connected.
     pub fn pick(
         &mut self,
         peer: &Candidate,
@@ -199,12 +203,17 @@ impl Picker {
         let goal = picked.len() + count;
         if self.unasked != 0 {
             self.pick_begun(peer, true, goal, now, picked);
-            self.pick_begun(peer, false, goal, now, picked);
+            if !self.offers_rarer(peer, peers) {
+                self.pick_begun(peer, false, goal, now, picked);
+            }
         }
         while picked.len() < goal {
             let Some((piece, reason)) = self.choose_new(peer, peers) else { break };
             self.begin(piece);
             self.take(piece, peer.conn, reason, goal, now, picked);
+        }
+        if picked.len() < goal && self.unasked != 0 {
+            self.pick_begun(peer, false, goal, now, picked);
         }
         if picked.len() < goal {
             self.pick_again(peer, goal, now, picked);
@@ -238,6 +247,42 @@ impl Picker {
             };
             self.take(piece, peer.conn, reason, goal, now, picked);
         }
+    }
+
+    /// Whether a peer has a piece to begin that fewer have than any begun one it could help with.
+    /// Not while anything is welcome, and not when many are begun already.
+    fn offers_rarer(&self, peer: &Candidate, peers: u32) -> bool {
+        let early = self.have.count() < RANDOM_FIRST || peer.only.is_some();
+        if early || BEGUN_PER_PEER * peers as usize <= self.begun.len() {
+            return false;
+        }
+        let Some(rarest) = self.rarest_offer(peer.has) else { return false };
+        let open = self.begun.iter().filter(|(piece, begun)| {
+            begun.unasked() != 0 && begun.sender() != Some(peer.conn) && peer.offers(**piece)
+        });
+        open.map(|(&piece, _)| self.availability(piece)).min().is_some_and(|begun| rarest < begun)
+    }
+
+    /// How many peers have the rarest piece that could be begun with one that has these.
+    fn rarest_offer(&self, has: &Bitfield) -> Option<u32> {
+        self.rarity.rarest(has).map(|piece| self.availability(piece))
+    }
+
+    /// A second peer has got a piece that only one had. What the first owes of it may be had of the
+    /// other; if it has pieces that nobody else has, its time is worth more than ours.
+    pub fn spared(&self, piece: PieceIndex, only: impl Fn(ConnId) -> bool) -> Vec<(ConnId, Span)> {
+        let begun = self.begun.get(&piece).filter(|_| self.availability(piece) == 2);
+        let Some(begun) = begun else { return Vec::new() };
+        begun
+            .asked()
+            .filter(|&(conn, _)| only(conn))
+            .map(|(conn, block)| (conn, self.geometry.block(piece, block)))
+            .collect()
+    }
+
+    /// Whether one that has these pieces is the only one to have some of them.
+    pub fn is_only_source(&self, has: &Bitfield) -> bool {
+        self.rarest_offer(has) == Some(1)
     }
 
     /// A piece that failed is one peer's alone while that peer is at it.

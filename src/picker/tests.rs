@@ -79,6 +79,27 @@ fn a_begun_piece_is_finished_before_another_is_begun() {
 }
 
 #[test]
+fn a_rarer_piece_comes_before_one_that_others_have_begun() {
+    let blocks = 2 * (RANDOM_FIRST + 2);
+    let geometry = Geometry::new(u64::from(blocks * BLOCK_LEN), 2 * BLOCK_LEN).unwrap();
+    let pieces = geometry.pieces();
+    let (common, rare) = (RANDOM_FIRST, RANDOM_FIRST + 1);
+    let have = Bitfield::with(pieces, 0..RANDOM_FIRST);
+    let mut s =
+        Script { picker: Picker::new(geometry, have, fastrand::Rng::with_seed(1)), ..script(&[]) };
+    let (all, leecher) = (Bitfield::full(pieces), Bitfield::with(pieces, [common]));
+    s.picker.peer_came(&all);
+    s.picker.peer_came(&leecher);
+    assert_eq!(s.pick(B, &leecher, 1)[0].0, common);
+    let reason = Reason::Rarest { have: 1, peers: 2 };
+    assert_eq!(
+        s.pick(A, &all, 3),
+        [(rare, 0, reason), (rare, 1, reason), (common, 1, Reason::Join)],
+        "what is common comes when nothing rarer is left"
+    );
+}
+
+#[test]
 fn a_peer_is_asked_only_for_what_it_has() {
     let mut s = script(&[]);
     assert_eq!(s.pick(A, &set(&[2]), 9), [(2, 0, Reason::Random), (2, 1, Reason::Random)]);

@@ -34,6 +34,10 @@ const STARVING: Duration = Duration::from_secs(2);
 const EVICTION_EVERY: Duration = Duration::from_secs(1);
 const EVICTIONS: usize = 10;
 
+/// Two connections between the same two clients that begin within so long were dialled by both at
+/// once. It is longer than a handshake takes, so that both ends see it alike.
+pub(super) const CROSSWISE: Duration = Duration::from_secs(5);
+
 /// How long one that dialled us in vain is thought to try again.
 const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
 
@@ -91,8 +95,10 @@ impl Swarm {
         }
         let twin = self.duplicate_of(&hello);
         if let Some(other) = twin {
-            // Both ends must close the same one of two connections that were dialled crosswise.
-            let crosswise = self.peers[&other].incoming != hello.incoming;
+            // Both ends must close the same one of two connections that were dialled crosswise. One
+            // that is older has blocks on the way, and stays.
+            let twin = &self.peers[&other];
+            let crosswise = twin.incoming != hello.incoming && now < twin.since + CROSSWISE;
             let keep_new = crosswise && hello.incoming == (self.config.peer_id < hello.peer_id);
             if !keep_new {
                 return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use super::{Decision, DropReason, Swarm};
+use super::{Decision, DropReason, Peer, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::{Arrival, ConnId};
@@ -71,7 +71,7 @@ impl Swarm {
             Message::Have(piece) if pieces <= piece => {
                 return Err(format!("have {piece} of a torrent of {pieces} pieces (BEP 3)"));
             }
-            Message::Have(piece) => self.has(conn, piece),
+            Message::Have(piece) => self.has(conn, piece, now),
             Message::Bitfield(bits) => match Bitfield::from_wire(&bits, pieces) {
                 Some(has) => self.has_these(conn, has),
                 None => {
@@ -106,7 +106,7 @@ impl Swarm {
     }
 
     /// It told of one more piece.
-    fn has(&mut self, conn: ConnId, piece: PieceIndex) {
+    fn has(&mut self, conn: ConnId, piece: PieceIndex, now: Instant) {
         let peer = self.peers.get_mut(&conn).expect("known");
         peer.told_pieces = true;
         if !peer.has.insert(piece) {
@@ -116,6 +116,26 @@ impl Swarm {
         self.picker.peer_has(&peer.has, piece);
         peer.wanted += u32::from(!self.picker.have().contains(piece));
         self.update_interest(conn);
+        self.spare(conn, piece, now);
+    }
+
+    /// This peer is the second to have a piece: the first, if it has others that nobody else has,
+    /// is asked for one of those instead. A seed that has to send each piece once only is what the
+    /// speed of a crowd depends on.
+    fn spare(&mut self, conn: ConnId, piece: PieceIndex, now: Instant) {
+        let only = |other| {
+            let owes =
+                |peer: &Peer| peer.has.contains(piece) && self.picker.is_only_source(&peer.has);
+            other != conn && self.peers.get(&other).is_some_and(owes)
+        };
+        let spared = self.picker.spared(piece, only);
+        for &(other, span) in &spared {
+            self.cancel(other, span);
+            self.picker.released(other, span);
+        }
+        if let Some(&(other, _)) = spared.first() {
+            self.ask(other, now);
+        }
     }
 
     /// It told all that it has.

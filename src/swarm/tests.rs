@@ -3,6 +3,7 @@
 mod people;
 mod talk;
 
+use super::dialling::CROSSWISE;
 use super::*;
 use crate::geometry::BLOCK_LEN;
 use crate::picker::Reason;
@@ -87,7 +88,7 @@ impl Play {
         self.knows(addr);
         let conn = self.dialled(addr).expect("it is dialled");
         self.shakes_hands(conn, addr, self.hosts, false);
-        let bits = Bitfield::with(PIECES, pieces).as_bytes().to_vec();
+        let bits = Bitfield::with(self.swarm.have().len(), pieces).as_bytes().to_vec();
         self.says(conn, [Message::Bitfield(bits), Message::Unchoke]);
         conn
     }
@@ -184,6 +185,23 @@ fn what_a_lost_peer_owed_is_asked_of_another_at_once() {
     assert_eq!((p.asked(b).len(), p.asked(c).len()), (0, 0), "C is asked with the next tick");
     p.wait(TICK);
     assert_eq!(p.asked(c).len(), 2);
+}
+
+#[test]
+fn the_only_source_of_a_piece_is_spared_what_another_has_meanwhile() {
+    let mut p = play_with(|config| {
+        let pieces = 64;
+        config.geometry = Geometry::new(u64::from(pieces * BLOCK_LEN), BLOCK_LEN).unwrap();
+    });
+    let (seed, other) = (p.joins(0..64), p.joins([]));
+    let owed = p.asked(seed);
+    p.says(other, [Message::Have(owed[3].piece)]);
+    assert!(p.told(seed, &Message::Cancel(owed[3])));
+    let now_owed = p.asked(seed);
+    assert!(!now_owed.contains(&owed[3]), "{now_owed:?}");
+    // Its blocks are asked of the one that has it now.
+    p.wait(TICK);
+    assert_eq!(p.asked(other), [owed[3]]);
 }
 
 #[test]
@@ -319,6 +337,19 @@ fn one_of_two_crosswise_connections_gives_its_place_to_nobody_twice() {
     p.fact(Fact::Connected { conn: incoming, hello });
     assert!(p.is_connected(incoming) && !p.is_connected(dialled));
     assert_eq!(p.swarm.peers.len() + p.swarm.dials.len(), 2);
+}
+
+#[test]
+fn a_second_connection_does_not_replace_one_that_works() {
+    let mut p = play();
+    let first = p.joins([3]);
+    let (addr, id) = (p.swarm.peers[&first].addr, p.hosts);
+    p.wait(CROSSWISE);
+    let second = p.swarm.incoming(addr, p.now).unwrap();
+    let (peer_id, reserved) = (PeerId([id; 20]), Reserved::default());
+    let hello = Hello { addr, incoming: true, peer_id, reserved };
+    p.fact(Fact::Connected { conn: second, hello });
+    assert!(p.is_connected(first) && !p.is_connected(second));
 }
 
 #[test]

@@ -97,9 +97,9 @@ class Member:
             if subprocess.run(netem, capture_output=True).returncode:
                 Member.delayed = False
 
-    def run(self, *words, env=None, log=None):
+    def run(self, *words, env=None):
         words = ["ip", "netns", "exec", self.name, *map(str, words)]
-        self.log = open(self.net.work / f"{self.name}.{log or 'log'}", "w")
+        self.log = open(self.net.work / f"{self.name}.log", "w", buffering=1)
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log,
                                         env={**os.environ, **(env or {})}, text=True)
         threading.Thread(target=self.read, daemon=True).start()
@@ -185,6 +185,7 @@ class Swarm:
     def leecher(self, up, down, client="piecemeal", label=None, flags=()):
         member = self.net.member(up, down)
         member.client, member.label, member.flags = client, label or client, flags
+        member.gives = up
         self.leechers.append(member)
         return member
 
@@ -239,7 +240,7 @@ class Swarm:
         return sent * 0.95 / self.size
 
     def bound(self):
-        ups = self.seed.up + sum(member.up for member in self.leechers)
+        ups = self.seed.up + sum(member.gives for member in self.leechers)
         return max(self.size / self.seed.up, len(self.leechers) * self.size / ups,
                    self.size / min(member.down for member in self.leechers))
 
@@ -295,7 +296,8 @@ def order(args):
         for _ in range(3):
             swarm.leecher(mbit * MBIT, 50 * MBIT, label=f"({mbit} up)")
     for _ in range(3):
-        swarm.leecher(10 * MBIT, 50 * MBIT, label="(free rider)", flags=("-u", "1"))
+        rider = swarm.leecher(10 * MBIT, 50 * MBIT, label="(free rider)", flags=("-u", "1"))
+        rider.gives = 0
     return swarm, {}, "who gives more is done sooner, free riders last"
 
 
