@@ -1,0 +1,150 @@
+//! Plays swarms in virtual time, with links that have a capacity and a length, and checks what no
+//! unit test can: that everybody completes, how soon, and at what cost to the seed.
+//!
+//! The time of the last leecher is compared with what no protocol could beat:
+//! max(F/Us, N·F/(Us + ΣUl), F/Dmin), for a file of F bytes, N leechers, a seed that sends Us and
+//! leechers that send Ul and receive D bytes a second.
+//!
+//! `SIMULATION_SWARMS=1000 cargo test --release --test simulation -- --nocapture` plays more of them.
+
+mod link;
+mod world;
+
+use std::time::Duration;
+
+use piecemeal::geometry::Geometry;
+use world::{Kind, Nature, World};
+
+const MBIT: f64 = 1e6 / 8.0;
+
+/// What became of a swarm.
+#[derive(Debug)]
+struct Outcome {
+    bound: f64,
+    /// When the last honest leecher had everything; infinite if it never did.
+    last: f64,
+    /// The mean times of those who give, and of those who do not.
+    honest: f64,
+    riders: f64,
+    /// What the seed sent, in sizes of the torrent.
+    copies: f64,
+    /// What came and was of no use, in parts of what was needed.
+    wasted: f64,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Outcome { bound, last, honest, riders, copies, wasted } = self;
+        write!(
+            f,
+            "bound {bound:.1} s, last {last:.1} s ({:.2}), mean {honest:.1} s, ",
+            bound / last
+        )?;
+        write!(f, "free riders {riders:.1} s, {copies:.2} copies, {:.1} % wasted", 100.0 * wasted)
+    }
+}
+
+fn leecher(up: f64, down: f64, latency: u64) -> Nature {
+    Nature {
+        kind: Kind::Honest,
+        up,
+        down,
+        latency: Duration::from_millis(latency),
+        joins: Duration::ZERO,
+        leaves: None,
+        leaves_after: None,
+        super_seed: false,
+    }
+}
+
+fn geometry(size: u64, piece_length: u32) -> Geometry {
+    Geometry::new(size, piece_length).expect("a geometry")
+}
+
+fn bound(geometry: &Geometry, natures: &[Nature]) -> f64 {
+    let size = geometry.total_length() as f64;
+    let seed: f64 = natures.iter().filter(|n| n.kind == Kind::Seed).map(|n| n.up).sum();
+    let leechers = || natures.iter().filter(|n| n.kind == Kind::Honest && n.leaves.is_none());
+    let up: f64 = leechers().map(|n| n.up).sum();
+    let down = leechers().map(|n| n.down).fold(f64::INFINITY, f64::min);
+    let n = leechers().count() as f64;
+    (size / seed).max(n * size / (seed + up)).max(size / down)
+}
+
+fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
+    let bound = bound(&geometry, &natures);
+    let latest = natures.iter().map(|n| n.joins.as_secs_f64()).fold(0.0, f64::max);
+    let limit = Duration::from_secs_f64(60.0 + latest + 20.0 * bound);
+    let mut world = World::new(geometry, natures, seed);
+    let waits = |node: &world::Node| {
+        node.nature.kind != Kind::Liar
+            && node.nature.leaves.is_none()
+            && node.finished.is_none()
+            && !node.gone
+    };
+    world.run(limit, |world| !world.nodes.iter().any(waits));
+    let time = |node: &world::Node| {
+        let joined = node.nature.joins.as_secs_f64();
+        node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64() - joined)
+    };
+    let of = |kind: Kind| world.nodes.iter().filter(move |node| node.nature.kind == kind);
+    let honest = || of(Kind::Honest).filter(|node| node.nature.leaves.is_none());
+    let mean = |times: Vec<f64>| times.iter().sum::<f64>() / times.len() as f64;
+    let size = geometry.total_length() as f64;
+    let done = honest().filter(|node| node.finished.is_some()).count() as f64;
+    let received: u64 = honest().map(|node| node.received).sum();
+    Outcome {
+        bound,
+        last: honest().map(time).fold(0.0, f64::max),
+        honest: mean(honest().map(time).collect()),
+        riders: mean(of(Kind::FreeRider).map(time).collect()),
+        copies: of(Kind::Seed).map(|node| node.sent as f64).sum::<f64>() / size,
+        wasted: received as f64 / size / done - 1.0,
+    }
+}
+
+/// One seed with 10 Mbit/s and 16 leechers with 10 up and 50 down, 24 MiB.
+fn flash_crowd(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut natures = vec![leecher(10.0 * MBIT, 10.0 * MBIT, 10)];
+    natures[0].kind = Kind::Seed;
+    natures[0].super_seed = super_seed;
+    for _ in 0..16 {
+        let mut nature = leecher(10.0 * MBIT, 50.0 * MBIT, rng.u64(10..=40));
+        nature.joins = Duration::from_millis(rng.u64(100..300));
+        natures.push(nature);
+    }
+    play(geometry(24 << 20, piece_length), natures, seed)
+}
+
+/// Twenty machines with 25 Mbit/s both ways get 16 MiB from one of them.
+fn cluster(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut natures = vec![leecher(25.0 * MBIT, 25.0 * MBIT, 1); 20];
+    natures[0].kind = Kind::Seed;
+    natures[0].super_seed = super_seed;
+    natures[1..].iter_mut().for_each(|n| n.joins = Duration::from_millis(rng.u64(100..300)));
+    play(geometry(16 << 20, piece_length), natures, seed)
+}
+
+#[test]
+fn a_flash_crowd() {
+    for piece_length in [256 << 10, 16 << 10] {
+        for seed in 0..3 {
+            let outcome = flash_crowd(piece_length, false, seed);
+            println!("flash crowd, {} KiB: {outcome}", piece_length >> 10);
+            assert!(outcome.last.is_finite());
+        }
+    }
+}
+
+#[test]
+fn a_cluster() {
+    for piece_length in [256 << 10, 16 << 10] {
+        for seed in 0..3 {
+            let outcome = cluster(piece_length, false, seed);
+            println!("cluster, {} KiB: {outcome}", piece_length >> 10);
+            assert!(outcome.last.is_finite());
+        }
+    }
+}
