@@ -18,6 +18,7 @@ mod dialling;
 mod giving;
 mod peer;
 mod status;
+mod super_seed;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
 pub use status::{Status, Stuck};
+use super_seed::SuperSeed;
 
 /// How often [`Swarm::tick`] should be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -57,6 +59,8 @@ pub struct Config {
     pub stop_timeout: Option<Duration>,
     /// Go on uploading once all is here; without it that is the end.
     pub goal: Option<Goal>,
+    /// Send every piece once before any twice, while we are the only seed (BEP 16).
+    pub super_seed: bool,
     /// The user has set a limit to what goes out.
     pub upload_limited: bool,
     /// How many trackers will be asked.
@@ -105,6 +109,8 @@ pub enum Fact {
         conn: ConnId,
         spans: Vec<Span>,
     },
+    /// A tracker says that nobody but us has everything.
+    OnlySeed,
     /// A block that this peer sent differs from the one that matched later.
     Guilty {
         conn: ConnId,
@@ -183,6 +189,10 @@ pub struct Swarm {
     /// Peers that left: their address, and whether they had dialled us.
     departed: VecDeque<(ConnId, SocketAddr, bool)>,
     choker: Choker,
+    super_seed: Option<SuperSeed>,
+    /// It has been, or is being, done: once is enough.
+    super_seeded: bool,
+    rng: fastrand::Rng,
     last_choice: Instant,
     totals: Totals,
     /// When the last piece was verified; of a seed, the start.
@@ -230,7 +240,10 @@ impl Swarm {
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
         let mut swarm = Swarm {
             choker: Choker::new(rng.fork(), now),
-            picker: Picker::new(config.geometry, have, rng),
+            picker: Picker::new(config.geometry, have, rng.fork()),
+            super_seed: None,
+            super_seeded: false,
+            rng,
             config,
             book: AddressBook::default(),
             peers: BTreeMap::new(),
@@ -252,6 +265,9 @@ impl Swarm {
             finished: false,
         };
         swarm.check_finished(now);
+        if swarm.config.super_seed {
+            swarm.super_seed();
+        }
         swarm
     }
 
@@ -275,6 +291,7 @@ impl Swarm {
             Fact::Stored { piece } => self.stored(piece, now),
             Fact::Corrupt { piece, senders } => self.corrupt(piece, senders, now),
             Fact::Sent { conn, spans } => self.sent(conn, spans, now),
+            Fact::OnlySeed => self.super_seed(),
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }

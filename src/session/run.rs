@@ -131,6 +131,7 @@ fn config(options: &Options, peer_id: PeerId) -> Config {
         max_peers: options.max_peers,
         stop_timeout: options.stop_timeout,
         goal: options.goal,
+        super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),

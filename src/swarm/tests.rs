@@ -30,6 +30,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         max_peers: 50,
         stop_timeout: None,
         goal: None,
+        super_seed: false,
         upload_limited: false,
         trackers: 0,
         trace: true,

@@ -130,9 +130,9 @@ fn cluster(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
 #[test]
 fn a_flash_crowd() {
     for piece_length in [256 << 10, 16 << 10] {
-        for seed in 0..3 {
-            let outcome = flash_crowd(piece_length, false, seed);
-            println!("flash crowd, {} KiB: {outcome}", piece_length >> 10);
+        for (seed, shows) in [(0, false), (1, false), (0, true), (1, true), (2, true)] {
+            let outcome = flash_crowd(piece_length, shows, seed);
+            println!("flash crowd, {} KiB, super {shows}: {outcome}", piece_length >> 10);
             assert!(outcome.last.is_finite());
         }
     }
@@ -141,9 +141,9 @@ fn a_flash_crowd() {
 #[test]
 fn a_cluster() {
     for piece_length in [256 << 10, 16 << 10] {
-        for seed in 0..3 {
-            let outcome = cluster(piece_length, false, seed);
-            println!("cluster, {} KiB: {outcome}", piece_length >> 10);
+        for (seed, shows) in [(0, false), (1, false), (0, true), (1, true), (2, true)] {
+            let outcome = cluster(piece_length, shows, seed);
+            println!("cluster, {} KiB, super {shows}: {outcome}", piece_length >> 10);
             assert!(outcome.last.is_finite());
         }
     }

@@ -204,6 +204,7 @@ impl World {
             max_peers: ADDRESSES,
             stop_timeout: None,
             goal: Some(Goal::default()),
+            super_seed: nature.super_seed,
             upload_limited: false,
             trackers: 1,
             trace: false,
