@@ -34,7 +34,7 @@ const UNDER_WAY: u64 = 4;
 const AHEAD: f64 = 0.5;
 
 /// When a piece was seen nowhere but at the peer that it was shown to, another one gets it.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A piece that is not fetched for so long no longer counts as being under way.
 const UNFETCHED: Duration = Duration::from_secs(2);
@@ -165,9 +165,10 @@ impl Swarm {
 
     /// Whether the others have everything without us.
     fn is_spread(&self) -> bool {
+        let enough = (self.peers.len() as u32).clamp(1, 2);
         let mut pieces = 0..self.picker.geometry().pieces();
         self.peers.values().any(|peer| peer.has.is_full())
-            || pieces.all(|piece| self.picker.availability(piece) != 0)
+            || pieces.all(|piece| self.picker.availability(piece) >= enough)
     }
 
     /// What to show next, and to whom.

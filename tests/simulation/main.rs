@@ -7,11 +7,13 @@
 //!
 //! `SIMULATION_SWARMS=1000 cargo test --release --test simulation -- --nocapture` plays more of them.
 
+mod crowd;
 mod link;
 mod world;
 
 use std::time::Duration;
 
+use crowd::{crowd, geometry, honest};
 use piecemeal::geometry::Geometry;
 use world::{Kind, Nature, World};
 
@@ -42,23 +44,6 @@ impl std::fmt::Display for Outcome {
         )?;
         write!(f, "free riders {riders:.1} s, {copies:.2} copies, {:.1} % wasted", 100.0 * wasted)
     }
-}
-
-fn leecher(up: f64, down: f64, latency: u64) -> Nature {
-    Nature {
-        kind: Kind::Honest,
-        up,
-        down,
-        latency: Duration::from_millis(latency),
-        joins: Duration::ZERO,
-        leaves: None,
-        leaves_after: None,
-        super_seed: false,
-    }
-}
-
-fn geometry(size: u64, piece_length: u32) -> Geometry {
-    Geometry::new(size, piece_length).expect("a geometry")
 }
 
 fn bound(geometry: &Geometry, natures: &[Nature]) -> f64 {
@@ -106,11 +91,11 @@ fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
 /// One seed with 10 Mbit/s and 16 leechers with 10 up and 50 down, 24 MiB.
 fn flash_crowd(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut natures = vec![leecher(10.0 * MBIT, 10.0 * MBIT, 10)];
+    let mut natures = vec![honest(10.0 * MBIT, 10.0 * MBIT, 10)];
     natures[0].kind = Kind::Seed;
     natures[0].super_seed = super_seed;
     for _ in 0..16 {
-        let mut nature = leecher(10.0 * MBIT, 50.0 * MBIT, rng.u64(10..=40));
+        let mut nature = honest(10.0 * MBIT, 50.0 * MBIT, rng.u64(10..=40));
         nature.joins = Duration::from_millis(rng.u64(100..300));
         natures.push(nature);
     }
@@ -120,7 +105,7 @@ fn flash_crowd(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
 /// Twenty machines with 25 Mbit/s both ways get 16 MiB from one of them.
 fn cluster(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut natures = vec![leecher(25.0 * MBIT, 25.0 * MBIT, 1); 20];
+    let mut natures = vec![honest(25.0 * MBIT, 25.0 * MBIT, 1); 20];
     natures[0].kind = Kind::Seed;
     natures[0].super_seed = super_seed;
     natures[1..].iter_mut().for_each(|n| n.joins = Duration::from_millis(rng.u64(100..300)));
@@ -147,4 +132,44 @@ fn a_cluster() {
             assert!(outcome.last.is_finite());
         }
     }
+}
+
+/// Each line of the table is a sum over swarms of a kind.
+#[test]
+fn any_crowd() {
+    let swarms = std::env::var("SIMULATION_SWARMS").ok().and_then(|n| n.parse().ok());
+    let swarms: u64 = swarms.unwrap_or(200);
+    let mut failed = Vec::new();
+    let mut waste = [0.0; 2];
+    let (mut efficiency, mut copies, mut n) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+    let mut later = Vec::new();
+    for seed in 0..swarms {
+        let peers_max = if seed % 50 == 0 { 200 } else { 24 };
+        let (geometry, natures) = crowd(seed, peers_max);
+        let shows = natures[0].super_seed;
+        let leaves = natures[0].leaves_after.is_some();
+        let peers = natures.len();
+        let outcome = play(geometry, natures, seed);
+        println!("{seed}: {peers} peers, super {shows}, leaves {leaves}: {outcome}");
+        if outcome.last.is_finite() {
+            let i = usize::from(shows);
+            efficiency[i] += outcome.bound / outcome.last;
+            copies[i] += outcome.copies;
+            n[i] += 1.0;
+            waste[i] += outcome.wasted;
+            if outcome.riders.is_finite() {
+                later.push(outcome.riders / outcome.honest);
+            }
+        } else {
+            failed.push(seed);
+        }
+    }
+    for (i, name) in ["shows all", "super-seeds"].iter().enumerate() {
+        let [efficiency, copies, waste] = [efficiency[i], copies[i], waste[i]].map(|x| x / n[i]);
+        println!("{name}: {efficiency:.3} of the bound, {copies:.2} copies, {waste:.3} wasted");
+    }
+    let mean = later.iter().sum::<f64>() / later.len() as f64;
+    println!("free riders take {mean:.2} times as long as those who give");
+    assert!(failed.is_empty(), "honest peers that did not complete in {failed:?}");
+    assert!(1.0 < mean);
 }
