@@ -55,7 +55,7 @@ struct Shown {
     pieces: Bitfield,
     /// Bytes that it has not fetched yet, and the last time it did.
     pending: Vec<(PieceIndex, u64, Instant)>,
-    /// Not seen at anybody else yet.
+    /// Not seen at anybody else yet, and the last time some of it was fetched.
     unproven: Vec<(PieceIndex, Instant)>,
     last: Instant,
 }
@@ -95,6 +95,8 @@ impl SuperSeed {
             let bytes: u64 = bytes.map(|span| u64::from(span.length)).sum();
             if bytes != 0 {
                 (*left, *last) = (left.saturating_sub(bytes), now);
+                let unproven = shown.unproven.iter_mut().find(|(shown, _)| shown == piece);
+                unproven.into_iter().for_each(|(_, since)| *since = now);
             }
         }
         shown.pending.retain(|(_, left, _)| *left != 0);
@@ -110,7 +112,12 @@ impl SuperSeed {
     fn is_trusted(&self, piece: PieceIndex, now: Instant) -> bool {
         let trusted =
             |(shown, since): &(PieceIndex, Instant)| *shown == piece && now < *since + PATIENCE;
-        self.shown.values().any(|shown| shown.unproven.iter().any(trusted))
+        let fetched = |(shown, _, last): &(PieceIndex, u64, Instant)| {
+            *shown == piece && now < *last + UNFETCHED
+        };
+        self.shown
+            .values()
+            .any(|shown| shown.unproven.iter().any(trusted) || shown.pending.iter().any(fetched))
     }
 }
 
@@ -185,9 +192,10 @@ impl Swarm {
         let lost = |piece: &PieceIndex| {
             self.picker.availability(*piece) < 2 && !state.is_trusted(*piece, now)
         };
-        let lost: Vec<PieceIndex> = pieces.filter(lost).collect();
-        let rarest = lost.into_iter().min_by_key(|&piece| self.picker.availability(piece))?;
-        Some((self.choose_target(state, rarest)?, rarest))
+        let mut lost: Vec<PieceIndex> = pieces.filter(lost).collect();
+        lost.sort_by_key(|&piece| self.picker.availability(piece));
+        lost.into_iter()
+            .find_map(|piece| self.choose_target(state, piece).map(|conn| (conn, piece)))
     }
 
     fn choose_target(&self, state: &SuperSeed, piece: PieceIndex) -> Option<ConnId> {

@@ -68,6 +68,23 @@ fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
             && !node.gone
     };
     world.run(limit, |world| !world.nodes.iter().any(waits));
+    if std::env::var("DEBUG").is_ok() {
+        for (i, node) in world.nodes.iter().enumerate() {
+            println!(
+                "  {i} {:?} up {:.0} down {:.0} joins {:?} leaves {:?} fin {:?} have {:?} sent {} distinct {} recv {}",
+                node.nature.kind,
+                node.nature.up / 1024.0,
+                node.nature.down / 1024.0,
+                node.nature.joins,
+                node.nature.leaves,
+                node.finished,
+                world.have(i).map(|h| h.count()),
+                node.sent >> 14,
+                node.distinct.len(),
+                node.received >> 14
+            );
+        }
+    }
     let time = |node: &world::Node| {
         let joined = node.nature.joins.as_secs_f64();
         node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64() - joined)
@@ -143,7 +160,11 @@ fn any_crowd() {
     let mut waste = [0.0; 2];
     let (mut efficiency, mut copies, mut n) = ([0.0; 2], [0.0; 2], [0.0; 2]);
     let mut later = Vec::new();
+    let only: Option<u64> = std::env::var("ONLY").ok().and_then(|n| n.parse().ok());
     for seed in 0..swarms {
+        if only.is_some_and(|only| only != seed) {
+            continue;
+        }
         let peers_max = if seed % 50 == 0 { 200 } else { 24 };
         let (geometry, natures) = crowd(seed, peers_max);
         let shows = natures[0].super_seed;
