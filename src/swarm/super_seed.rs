@@ -10,8 +10,8 @@
 //! 3. **Only so many are under way** ([`UNDER_WAY`], or [`AHEAD`] of our rate): fewer pieces at a
 //!    time are whole sooner, and a piece can be passed on only when it is whole.
 //! 4. **What is not seen elsewhere is shown again** after [`PATIENCE`], or as soon as the peer that
-//!    was shown it has left.
-//! 5. **It ends** when other peers together have everything, or one of them is a seed. Then
+//!    was shown it has left, but never while a first copy is on its way.
+//! 5. **It ends** when every piece is at two other peers, or one of them is a seed. Then
 //!    everybody is told of the rest, [`TELL_MAX`] pieces at a time.
 //!
 //! Nobody is choked meanwhile: what is shown is ration enough, and a place to wait for costs time.
@@ -188,6 +188,9 @@ impl Swarm {
             }
             state.fresh.pop();
         }
+        if self.first_copies(state, now) {
+            return None;
+        }
         let pieces = 0..self.picker.geometry().pieces();
         let lost = |piece: &PieceIndex| {
             self.picker.availability(*piece) < 2 && !state.is_trusted(*piece, now)
@@ -196,6 +199,13 @@ impl Swarm {
         lost.sort_by_key(|&piece| self.picker.availability(piece));
         lost.into_iter()
             .find_map(|piece| self.choose_target(state, piece).map(|conn| (conn, piece)))
+    }
+
+    /// Whether a piece that nobody has is on its way. No second copy may hold it up.
+    fn first_copies(&self, state: &SuperSeed, now: Instant) -> bool {
+        let pending = state.shown.values().flat_map(|shown| &shown.pending);
+        let mut fetched = pending.filter(|(.., last)| now < *last + UNFETCHED);
+        fetched.any(|(piece, ..)| self.picker.availability(*piece) == 0)
     }
 
     fn choose_target(&self, state: &SuperSeed, piece: PieceIndex) -> Option<ConnId> {
