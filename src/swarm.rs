@@ -359,6 +359,9 @@ impl Swarm {
         if self.finished && !self.closing() {
             let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
+            if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
+                state.end();
+            }
             seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));
         }
     }

@@ -67,6 +67,11 @@ impl SuperSeed {
         SuperSeed { shown: BTreeMap::new(), fresh, over: false }
     }
 
+    /// Nothing need be hidden any more.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
     /// A peer that was told that we have nothing.
     pub fn welcome(&mut self, conn: ConnId, pieces: u32, now: Instant) {
         let (pending, unproven) = (Vec::new(), Vec::new());
@@ -174,8 +179,7 @@ impl Swarm {
     fn is_spread(&self) -> bool {
         let enough = (self.peers.len() as u32).clamp(1, 2);
         let mut pieces = 0..self.picker.geometry().pieces();
-        self.peers.values().any(|peer| peer.has.is_full())
-            || pieces.all(|piece| self.picker.availability(piece) >= enough)
+        !self.peers.is_empty() && pieces.all(|piece| self.picker.availability(piece) >= enough)
     }
 
     /// What to show next, and to whom.
@@ -188,12 +192,10 @@ impl Swarm {
             }
             state.fresh.pop();
         }
-        if self.first_copies(state, now) {
-            return None;
-        }
         let pieces = 0..self.picker.geometry().pieces();
+        let enough = if self.first_copies(state, now) { 1 } else { 2 };
         let lost = |piece: &PieceIndex| {
-            self.picker.availability(*piece) < 2 && !state.is_trusted(*piece, now)
+            self.picker.availability(*piece) < enough && !state.is_trusted(*piece, now)
         };
         let mut lost: Vec<PieceIndex> = pieces.filter(lost).collect();
         lost.sort_by_key(|&piece| self.picker.availability(piece));
