@@ -36,8 +36,11 @@ const AHEAD: f64 = 0.5;
 /// When a piece was seen nowhere but at the peer that it was shown to, another one gets it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What was sent may lie in sockets for so long before the peer has it.
+const ARRIVAL: Duration = Duration::from_secs(20);
+
 /// A piece that is not fetched for so long no longer counts as being under way.
-const UNFETCHED: Duration = Duration::from_secs(2);
+const UNFETCHED: Duration = Duration::from_secs(5);
 
 /// So many pieces each peer is told of at once at the end: the way to a peer holds 2,048 messages.
 const TELL_MAX: usize = 256;
@@ -55,9 +58,23 @@ struct Shown {
     pieces: Bitfield,
     /// Bytes that it has not fetched yet, and the last time it did.
     pending: Vec<(PieceIndex, u64, Instant)>,
-    /// Not seen at anybody else yet, and the last time some of it was fetched.
-    unproven: Vec<(PieceIndex, Instant)>,
+    unproven: Vec<Unproven>,
     last: Instant,
+}
+
+/// A piece that one peer was shown, and nobody else has.
+struct Unproven {
+    piece: PieceIndex,
+    /// The peer says that it has it.
+    arrived: bool,
+    /// When that was; before, the last time some of it was fetched.
+    since: Instant,
+}
+
+impl Unproven {
+    fn patience(&self) -> Duration {
+        if self.arrived { PATIENCE } else { ARRIVAL }
+    }
 }
 
 impl SuperSeed {
@@ -100,8 +117,8 @@ impl SuperSeed {
             let bytes: u64 = bytes.map(|span| u64::from(span.length)).sum();
             if bytes != 0 {
                 (*left, *last) = (left.saturating_sub(bytes), now);
-                let unproven = shown.unproven.iter_mut().find(|(shown, _)| shown == piece);
-                unproven.into_iter().for_each(|(_, since)| *since = now);
+                let unproven = shown.unproven.iter_mut().find(|shown| shown.piece == *piece);
+                unproven.into_iter().for_each(|unproven| unproven.since = now);
             }
         }
         shown.pending.retain(|(_, left, _)| *left != 0);
@@ -113,16 +130,17 @@ impl SuperSeed {
         counts.map(|(_, left, _)| left).sum()
     }
 
-    /// Who was shown a piece so lately that nobody else need be.
+    /// Whether somebody was shown a piece so lately that nobody else need be.
     fn is_trusted(&self, piece: PieceIndex, now: Instant) -> bool {
-        let trusted =
-            |(shown, since): &(PieceIndex, Instant)| *shown == piece && now < *since + PATIENCE;
-        let fetched = |(shown, _, last): &(PieceIndex, u64, Instant)| {
-            *shown == piece && now < *last + UNFETCHED
-        };
-        self.shown
-            .values()
-            .any(|shown| shown.unproven.iter().any(trusted) || shown.pending.iter().any(fetched))
+        self.shown.values().any(|shown| {
+            let pending = shown.pending.iter().find(|(other, ..)| *other == piece);
+            let unproven = shown.unproven.iter().find(|unproven| unproven.piece == piece);
+            match (pending, unproven) {
+                (Some((.., last)), _) => now < *last + UNFETCHED,
+                (None, Some(unproven)) => now < unproven.since + unproven.patience(),
+                (None, None) => false,
+            }
+        })
     }
 }
 
@@ -140,7 +158,7 @@ impl Swarm {
     /// Shows pieces until enough of them are under way.
     pub(super) fn show(&mut self, now: Instant) {
         let Some(mut state) = self.super_seed.take() else { return };
-        self.notice_spread(&mut state);
+        self.notice_spread(&mut state, now);
         let length = u64::from(self.picker.geometry().piece_length());
         let ahead = (AHEAD * self.totals.up.per_second(now)) as u64;
         let mut room = (UNDER_WAY * length).max(ahead).saturating_sub(state.under_way(now));
@@ -153,7 +171,7 @@ impl Swarm {
             let shown = state.shown.get_mut(&conn).expect("chosen");
             shown.pieces.insert(piece);
             shown.pending.push((piece, bytes, now));
-            shown.unproven.push((piece, now));
+            shown.unproven.push(Unproven { piece, arrived: false, since: now });
             shown.last = now;
             room = room.saturating_sub(bytes);
             self.tell(conn, Message::Have(piece));
@@ -164,13 +182,18 @@ impl Swarm {
     }
 
     /// Forgets what was seen elsewhere.
-    fn notice_spread(&self, state: &mut SuperSeed) {
+    fn notice_spread(&self, state: &mut SuperSeed, now: Instant) {
         for (conn, shown) in &mut state.shown {
             let Some(peer) = self.peers.get(conn) else { continue };
             let elsewhere = |piece: PieceIndex| {
                 self.picker.availability(piece) > u32::from(peer.has.contains(piece))
             };
-            shown.unproven.retain(|(piece, _)| !elsewhere(*piece));
+            shown.unproven.retain(|unproven| !elsewhere(unproven.piece));
+            for unproven in &mut shown.unproven {
+                if !unproven.arrived && peer.has.contains(unproven.piece) {
+                    (unproven.arrived, unproven.since) = (true, now);
+                }
+            }
             shown.pending.retain(|(piece, ..)| !peer.has.contains(*piece));
         }
     }
