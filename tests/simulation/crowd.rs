@@ -42,7 +42,7 @@ pub fn crowd(seed: u64, peers_max: u64) -> (Geometry, Vec<Nature>) {
     let mut first = Nature { kind: Kind::Seed, ..line(&mut rng) };
     first.super_seed = leaves || rng.bool();
     if leaves {
-        first.leaves_after = Some(1.1);
+        first.leaves_after = Some(1.25);
     }
     // What a seed that leaves has given must not leave too, or be kept by those who do not give.
     let still = if leaves { 0.0 } else { 1.0 };

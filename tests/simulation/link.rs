@@ -16,9 +16,7 @@ use piecemeal::picker::ConnId;
 use piecemeal::wire::message::Message;
 
 /// What fits into a socket before `write` waits.
-pub fn socket_len() -> usize {
-    std::env::var("SOCKET").ok().and_then(|s| s.parse().ok()).unwrap_or(96) * 1024
-}
+const SOCKET_LEN: usize = 96 * 1024;
 
 /// What may be on its way: the window of TCP.
 const WINDOW: usize = 512 * 1024;
@@ -68,7 +66,7 @@ impl Pipe {
     /// Moves blocks from the queue into the socket while there is room.
     pub fn fill(&mut self, lies: impl Fn(Span) -> bool) -> Vec<Span> {
         let mut written = Vec::new();
-        while self.socket_len < socket_len()
+        while self.socket_len < SOCKET_LEN
             && let Some(span) = self.queue.pop_front()
         {
             self.write(Item::Block(span, lies(span)));

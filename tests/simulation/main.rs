@@ -17,6 +17,9 @@ use crowd::{crowd, geometry, honest};
 use piecemeal::geometry::Geometry;
 use world::{Kind, Nature, World};
 
+/// How many swarms of a random kind are played, unless told otherwise.
+const SWARMS: u64 = 100;
+
 const MBIT: f64 = 1e6 / 8.0;
 
 /// What became of a swarm.
@@ -68,23 +71,6 @@ fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
             && !node.gone
     };
     world.run(limit, |world| !world.nodes.iter().any(waits));
-    if std::env::var("DEBUG").is_ok() {
-        for (i, node) in world.nodes.iter().enumerate() {
-            println!(
-                "  {i} {:?} up {:.0} down {:.0} joins {:?} leaves {:?} fin {:?} have {:?} sent {} distinct {} recv {}",
-                node.nature.kind,
-                node.nature.up / 1024.0,
-                node.nature.down / 1024.0,
-                node.nature.joins,
-                node.nature.leaves,
-                node.finished,
-                world.have(i).map(|h| h.count()),
-                node.sent >> 14,
-                node.distinct.len(),
-                node.received >> 14
-            );
-        }
-    }
     let time = |node: &world::Node| {
         let joined = node.nature.joins.as_secs_f64();
         node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64() - joined)
@@ -105,12 +91,13 @@ fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
     }
 }
 
-/// One seed with 10 Mbit/s and 16 leechers with 10 up and 50 down, 24 MiB.
-fn flash_crowd(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
+/// One seed that shows all, or super-seeds and leaves after so many copies, with 10 Mbit/s and 16 leechers with 10 up and 50 down, 24 MiB.
+fn flash_crowd(piece_length: u32, shows_until: Option<f64>, seed: u64) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut natures = vec![honest(10.0 * MBIT, 10.0 * MBIT, 10)];
     natures[0].kind = Kind::Seed;
-    natures[0].super_seed = super_seed;
+    natures[0].super_seed = shows_until.is_some();
+    natures[0].leaves_after = shows_until;
     for _ in 0..16 {
         let mut nature = honest(10.0 * MBIT, 50.0 * MBIT, rng.u64(10..=40));
         nature.joins = Duration::from_millis(rng.u64(100..300));
@@ -130,41 +117,58 @@ fn cluster(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
 }
 
 #[test]
-fn a_flash_crowd() {
-    for piece_length in [256 << 10, 16 << 10] {
-        for (seed, shows) in [(0, false), (1, false), (0, true), (1, true), (2, true)] {
-            let outcome = flash_crowd(piece_length, shows, seed);
-            println!("flash crowd, {} KiB, super {shows}: {outcome}", piece_length >> 10);
-            assert!(outcome.last.is_finite());
-        }
+fn a_flash_crowd_is_over_soon_after_the_seed_has_sent_everything_once() {
+    println!("flash crowd, all shown: {}", flash_crowd(256 << 10, None, 0));
+    for (piece_length, seed) in [(256 << 10, 1), (256 << 10, 2), (16 << 10, 3)] {
+        let outcome = flash_crowd(piece_length, Some(f64::INFINITY), seed);
+        println!("flash crowd, {} KiB, super-seed: {outcome}", piece_length >> 10);
+        assert!(0.75 <= outcome.bound / outcome.last && outcome.copies <= 1.2, "{outcome}");
     }
 }
 
 #[test]
-fn a_cluster() {
-    for piece_length in [256 << 10, 16 << 10] {
-        for (seed, shows) in [(0, false), (1, false), (0, true), (1, true), (2, true)] {
-            let outcome = cluster(piece_length, shows, seed);
-            println!("cluster, {} KiB, super {shows}: {outcome}", piece_length >> 10);
-            assert!(outcome.last.is_finite());
-        }
+fn a_super_seed_may_leave_after_one_copy() {
+    for (piece_length, seed) in [(256 << 10, 1), (64 << 10, 2)] {
+        let outcome = flash_crowd(piece_length, Some(1.05), seed);
+        println!("flash crowd, {} KiB, the seed leaves: {outcome}", piece_length >> 10);
+        assert!(outcome.last.is_finite(), "{outcome}");
     }
 }
 
-/// Each line of the table is a sum over swarms of a kind.
+#[test]
+fn a_cluster_shares_what_one_machine_has() {
+    println!("cluster, all shown: {}", cluster(256 << 10, false, 0));
+    for (piece_length, seed) in [(256 << 10, 1), (256 << 10, 2), (16 << 10, 3)] {
+        let outcome = cluster(piece_length, true, seed);
+        println!("cluster, {} KiB, super-seed: {outcome}", piece_length >> 10);
+        assert!(outcome.last <= 9.0, "{outcome}");
+    }
+}
+
+/// Twelve who give and four who do not, with the same lines.
+#[test]
+fn who_does_not_give_comes_last() {
+    for seed in 0..2 {
+        let mut natures = vec![honest(20.0 * MBIT, 20.0 * MBIT, 20); 17];
+        natures[0] = honest(5.0 * MBIT, 5.0 * MBIT, 20);
+        natures[0].kind = Kind::Seed;
+        natures[13..].iter_mut().for_each(|nature| nature.kind = Kind::FreeRider);
+        natures[1..].iter_mut().for_each(|nature| nature.up = 4.0 * MBIT);
+        let outcome = play(geometry(16 << 20, 128 << 10), natures, seed);
+        println!("free riders: {outcome}");
+        assert!(outcome.honest < outcome.riders, "{outcome}");
+    }
+}
+
 #[test]
 fn any_crowd() {
     let swarms = std::env::var("SIMULATION_SWARMS").ok().and_then(|n| n.parse().ok());
-    let swarms: u64 = swarms.unwrap_or(200);
+    let swarms: u64 = swarms.unwrap_or(SWARMS);
     let mut failed = Vec::new();
     let mut waste = [0.0; 2];
     let (mut efficiency, mut copies, mut n) = ([0.0; 2], [0.0; 2], [0.0; 2]);
     let mut later = Vec::new();
-    let only: Option<u64> = std::env::var("ONLY").ok().and_then(|n| n.parse().ok());
     for seed in 0..swarms {
-        if only.is_some_and(|only| only != seed) {
-            continue;
-        }
         let peers_max = if seed % 50 == 0 { 200 } else { 24 };
         let (geometry, natures) = crowd(seed, peers_max);
         let shows = natures[0].super_seed;

@@ -61,7 +61,6 @@ pub struct Node {
     pub finished: Option<Duration>,
     /// Bytes of blocks that went out on its uplink, and that came.
     pub sent: u64,
-    pub distinct: BTreeSet<Span>,
     pub received: u64,
     pub gone: bool,
 }
@@ -103,7 +102,6 @@ impl World {
             blame: BTreeMap::new(),
             finished: None,
             sent: 0,
-            distinct: BTreeSet::new(),
             received: 0,
             gone: false,
         };
@@ -209,7 +207,7 @@ impl World {
             super_seed: nature.super_seed,
             upload_limited: false,
             trackers: 1,
-            trace: std::env::var("ONLY").is_ok(),
+            trace: false,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
         self.nodes[node].swarm = Some(swarm);
@@ -276,18 +274,7 @@ impl World {
                 Action::HangUp { conn } => self.hang_up(node, conn),
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
-                Action::Decided(d) => {
-                    if std::env::var("ONLY").is_ok()
-                        && !matches!(
-                            d,
-                            piecemeal::swarm::Decision::Request { .. }
-                                | piecemeal::swarm::Decision::Cancel { .. }
-                        )
-                    {
-                        println!("{:?} {node}: {d}", self.now);
-                    }
-                }
-                Action::MorePeers | Action::GiveUp => {}
+                Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
             }
         }
     }
@@ -352,11 +339,6 @@ impl World {
             let blocks = items.iter().filter(|item| matches!(item, Item::Block(..)));
             let bytes: usize = blocks.map(Item::len).sum();
             self.nodes[node].sent += bytes as u64;
-            for item in &items {
-                if let Item::Block(span, _) = item {
-                    self.nodes[node].distinct.insert(*span);
-                }
-            }
             self.nodes[node].sending = true;
             let sent = self.now + Duration::from_secs_f64(len as f64 / self.nodes[node].nature.up);
             self.at(sent, Event::Uplink { node });
