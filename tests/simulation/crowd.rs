@@ -31,7 +31,7 @@ pub fn crowd(seed: u64, peers_max: u64) -> (Geometry, Vec<Nature>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let piece_length = 16 * 1024 << rng.u32(0..4);
     let leaves = rng.u8(0..4) == 0;
-    let pieces = if leaves { rng.u64(100..200) } else { rng.u64(20..100) };
+    let pieces = if leaves { rng.u64(100..130) } else { rng.u64(20..60) };
     let geometry = geometry(pieces * u64::from(piece_length) - rng.u64(0..16_000), piece_length);
     let peers = rng.u64(2..=peers_max);
     let (slow, fast) = (40.0 * KIB, 1000.0 * KIB);
@@ -42,7 +42,7 @@ pub fn crowd(seed: u64, peers_max: u64) -> (Geometry, Vec<Nature>) {
     let mut first = Nature { kind: Kind::Seed, ..line(&mut rng) };
     first.super_seed = leaves || rng.bool();
     if leaves {
-        first.leaves_after = Some(1.25);
+        first.leaves_after = Some(1.2);
     }
     // What a seed that leaves has given must not leave too, or be kept by those who do not give.
     let still = if leaves { 0.0 } else { 1.0 };

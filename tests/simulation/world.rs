@@ -282,7 +282,11 @@ impl World {
     fn hang_up(&mut self, node: usize, conn: ConnId) {
         let Some((link, side)) = self.nodes[node].conns.remove(&conn) else { return };
         self.links[link].open = false;
-        let latency = self.links[link].latency;
+        // What is on its way comes all the same, and before the end of the connection.
+        let on_its_way = self.links[link].pipes[side].in_flight as f64;
+        let rate = self.nodes[self.links[link].nodes[1 - side]].nature.down;
+        let rest = Duration::from_secs_f64(2.0 * on_its_way / rate);
+        let latency = self.links[link].latency + rest;
         self.at(self.now + latency, Event::HungUp { link, side: 1 - side });
     }
 
@@ -366,7 +370,7 @@ impl World {
 
     fn deliver(&mut self, link: usize, side: usize, items: Vec<Item>, len: usize) {
         let (node, conn) = (self.links[link].nodes[side], self.links[link].conns[side]);
-        if !self.links[link].open {
+        if !self.nodes[node].conns.contains_key(&conn) {
             return;
         }
         self.links[link].pipes[1 - side].in_flight -= len;
