@@ -29,7 +29,7 @@ pub fn geometry(size: u64, piece_length: u32) -> Geometry {
 /// A swarm of up to so many peers. Every fourth has a seed that leaves.
 pub fn crowd(seed: u64, peers_max: u64) -> (Geometry, Vec<Nature>) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let piece_length = 16 * 1024 << rng.u32(0..4);
+    let piece_length = (16 * 1024) << rng.u32(0..4);
     let leaves = rng.u8(0..4) == 0;
     let pieces = if leaves { rng.u64(100..130) } else { rng.u64(20..60) };
     let geometry = geometry(pieces * u64::from(piece_length) - rng.u64(0..16_000), piece_length);
