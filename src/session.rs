@@ -69,6 +69,8 @@ pub struct Options {
     pub stop_timeout: Option<Duration>,
     /// Go on uploading once all is here, until then; without it that is the end.
     pub goal: Option<Goal>,
+    /// Send every piece once before any twice, while we are the only seed (BEP 16).
+    pub super_seed: bool,
     /// Bytes a second over all connections.
     pub download_limit: Limit,
     pub upload_limit: Limit,
@@ -98,6 +100,7 @@ impl Options {
             max_peers: 50,
             stop_timeout: None,
             goal: None,
+            super_seed: false,
             download_limit: Limit::none(),
             upload_limit: Limit::none(),
             seed_only: false,

@@ -19,6 +19,7 @@ mod dialling;
 mod giving;
 mod peer;
 mod status;
+mod super_seed;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
 pub use status::{Status, Stuck};
+use super_seed::SuperSeed;
 
 /// How often [`Swarm::tick`] should be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -60,6 +62,8 @@ pub struct Config {
     pub stop_timeout: Option<Duration>,
     /// Go on uploading once all is here; without it that is the end.
     pub goal: Option<Goal>,
+    /// Send every piece once before any twice, while we are the only seed (BEP 16).
+    pub super_seed: bool,
     /// The user has set a limit to what goes out.
     pub upload_limited: bool,
     /// How many trackers will be asked.
@@ -108,6 +112,8 @@ pub enum Fact {
         conn: ConnId,
         spans: Vec<Span>,
     },
+    /// A tracker says that nobody but us has everything.
+    OnlySeed,
     /// A block that this peer sent differs from the one that matched later.
     Guilty {
         conn: ConnId,
@@ -188,6 +194,10 @@ pub struct Swarm {
     /// What went between us and those that left.
     accounts: Accounts,
     choker: Choker,
+    super_seed: Option<SuperSeed>,
+    /// It has been, or is being, done: once is enough.
+    super_seeded: bool,
+    rng: fastrand::Rng,
     last_choice: Instant,
     totals: Totals,
     /// When the last piece was verified; of a seed, the start.
@@ -235,7 +245,10 @@ impl Swarm {
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
         let mut swarm = Swarm {
             choker: Choker::new(rng.fork(), now),
-            picker: Picker::new(config.geometry, have, rng),
+            picker: Picker::new(config.geometry, have, rng.fork()),
+            super_seed: None,
+            super_seeded: false,
+            rng,
             config,
             book: AddressBook::default(),
             peers: BTreeMap::new(),
@@ -258,6 +271,9 @@ impl Swarm {
             finished: false,
         };
         swarm.check_finished(now);
+        if swarm.config.super_seed {
+            swarm.super_seed();
+        }
         swarm
     }
 
@@ -281,6 +297,7 @@ impl Swarm {
             Fact::Stored { piece } => self.stored(piece, now),
             Fact::Corrupt { piece, senders } => self.corrupt(piece, senders, now),
             Fact::Sent { conn, spans } => self.sent(conn, spans, now),
+            Fact::OnlySeed => self.super_seed(),
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }
@@ -348,6 +365,9 @@ impl Swarm {
         if self.finished && !self.closing() {
             let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
+            if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
+                state.end();
+            }
             seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));
         }
     }

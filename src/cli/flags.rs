@@ -37,6 +37,7 @@ pub struct Args {
     /// Go on uploading until so many sizes of the torrent have gone out, or for so long.
     pub seed_ratio: Option<f64>,
     pub seed_time: Option<Duration>,
+    pub super_seed: bool,
     /// Bytes a second; 0 means no limit.
     pub max_download_limit: u64,
     pub max_upload_limit: u64,
@@ -130,6 +131,9 @@ pub const FLAGS: &[Flag] = &[
     Flag { long: "seed-time", short: None, aliases: &[], value: Some("MIN"), on: &["get", "seed"],
         help: "go on uploading for so many minutes (fractions allowed)",
         set: |a, v| { a.seed_time = Some(Duration::from_secs_f64(v.fraction()? * 60.0)); Ok(()) } },
+    Flag { long: "super-seed", short: None, aliases: &[], value: None, on: &["seed"],
+        help: "send every piece once before any twice (by itself where a tracker knows no other seed)",
+        set: |a, _| { a.super_seed = true; Ok(()) } },
     Flag { long: "max-download-limit", short: None, aliases: &["download-limit"], value: Some("RATE"), on: &["get"],
         help: "bytes a second at most, K M G are powers of 1024 (0: no limit)",
         set: |a, v| { a.max_download_limit = v.rate()?; Ok(()) } },

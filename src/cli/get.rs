@@ -66,7 +66,8 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         ),
     };
     let name = torrent.name.clone();
-    let options = Options { goal, seed_only, ..options(args, *torrent, trace)? };
+    let super_seed = args.super_seed;
+    let options = Options { goal, seed_only, super_seed, ..options(args, *torrent, trace)? };
     let place = options.layout.root();
     let interrupted = catch_signals()?;
     let session = Session::start(options)?;

@@ -165,6 +165,7 @@ fn config(options: &Options, peer_id: PeerId) -> Config {
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
+        super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),
@@ -306,7 +307,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn tracker(&mut self, report: Report, now: Instant) {
         self.options.trace.about("tracker", &report);
         match &report {
-            Report::Answered { peers, .. } => {
+            Report::Answered { peers, seeders, .. } => {
+                // Some trackers count us, others not yet. First, so that whoever is dialled is
+                // not told of everything.
+                if self.options.seed_only && seeders.is_some_and(|n| n <= 1) {
+                    self.swarm.handle(now, Fact::OnlySeed);
+                }
                 let fact = Fact::Addresses { source: Source::Tracker, addrs: peers.clone() };
                 self.swarm.handle(now, fact);
             }

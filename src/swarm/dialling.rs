@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, BanReason, DEPARTED_MAX, Decision, Dial, DropReason, End, Hello, Peer, Stuck, Swarm,
+    Action, BanReason, DEPARTED_MAX, Decision, Dial, DropReason, End, Hello, Peer, Stuck,
+    SuperSeed, Swarm,
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
@@ -109,6 +110,9 @@ impl Swarm {
         peer.fast = hello.reserved.fast();
         let client = hello.peer_id.client();
         self.announce(Decision::Welcome { conn, addr, client, incoming: hello.incoming });
+        if let Some(state) = self.super_seed.as_mut().filter(|state| state.is_hiding()) {
+            state.welcome(conn, pieces, now);
+        }
         self.say_what_we_have(conn, peer.fast);
         self.peers.insert(conn, peer);
         // Only now: the place that becomes free is the other one's, not this one's too.
@@ -121,7 +125,8 @@ impl Swarm {
     /// extension it must be said (BEP 6).
     fn say_what_we_have(&mut self, conn: ConnId, fast: bool) {
         let have = self.have();
-        let message = match (fast, have.is_empty(), have.is_full()) {
+        let hides = self.super_seed.as_ref().is_some_and(SuperSeed::is_hiding);
+        let message = match (fast, hides || have.is_empty(), have.is_full()) {
             (true, true, _) => Message::HaveNone,
             (true, _, true) => Message::HaveAll,
             (false, true, _) => return,
@@ -174,6 +179,9 @@ impl Swarm {
         self.picker.peer_left(&peer.has);
         self.choker.gone(conn);
         self.accounts.close(&peer);
+        if let Some(state) = &mut self.super_seed {
+            state.gone(conn);
+        }
         if !peer.incoming {
             self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
         }

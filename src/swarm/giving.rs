@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Decision, DropReason, Order, Swarm};
+use super::{Action, Decision, DropReason, Order, SuperSeed, Swarm};
 use crate::choker::{self, Contender};
 use crate::geometry::{BLOCK_LEN, Span};
 use crate::picker::ConnId;
@@ -47,18 +47,23 @@ impl Swarm {
     /// Lets the choker decide, and tells everybody concerned.
     pub(super) fn choose(&mut self, now: Instant) {
         let seeding = self.finished;
+        // What a super-seed shows is ration enough, and a place to wait for costs time.
+        let open = self.super_seed.as_ref().is_some_and(SuperSeed::is_hiding);
         let contenders: Vec<Contender> = self
             .peers
             .iter_mut()
             .map(|(&conn, peer)| Contender {
                 conn,
-                interested: peer.wants,
+                interested: peer.wants || open,
                 snubs: peer.snubbed.is_some(),
                 gives: peer.down.per_second(now),
                 age: now.saturating_duration_since(peer.since),
             })
             .collect();
-        let slots = choker::slots(self.totals.up.per_second(now)).min(self.config.max_peers);
+        let slots = match open {
+            true => self.config.max_peers,
+            false => choker::slots(self.totals.up.per_second(now)).min(self.config.max_peers),
+        };
         let verdict = self.choker.decide(&contenders, seeding, slots, now);
         for (conn, reason) in verdict.choke {
             self.decide(|| Decision::Choke { conn, reason });
@@ -73,6 +78,7 @@ impl Swarm {
 
     /// What is due because time has passed.
     pub(super) fn give(&mut self, now: Instant) {
+        self.show(now);
         if self.last_choice + LOOK <= now {
             self.last_choice = now;
             self.choose(now);
@@ -112,7 +118,8 @@ impl Swarm {
         let served = allowed
             && span.length <= GIVE_MAX
             && self.picker.geometry().contains(span)
-            && self.have().contains(span.piece);
+            && self.have().contains(span.piece)
+            && self.super_seed.as_ref().is_none_or(|state| state.allows(conn, span.piece));
         let peer = self.peers.get_mut(&conn).expect("known");
         if !served || QUEUE_MAX <= peer.queue.len() || peer.queue.contains(&span) {
             // A request that crossed our `choke` is nobody's fault; thousands are.
@@ -159,6 +166,10 @@ impl Swarm {
         let bytes: u64 = spans.iter().map(|span| u64::from(span.length)).sum();
         self.totals.uploaded += bytes;
         self.totals.up.add(bytes, now);
+        if let Some(state) = &mut self.super_seed {
+            state.sent(conn, &spans, now);
+        }
+        self.show(now);
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         peer.sent += bytes;
         (peer.last_sent, peer.idle_talk) = (now, 0);

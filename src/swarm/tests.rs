@@ -1,6 +1,7 @@
 //! Scripts for the swarm, in virtual time: facts go in, actions come out.
 
 mod people;
+mod super_seed;
 mod talk;
 
 use super::dialling::CROSSWISE;
@@ -31,6 +32,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         max_peers: 50,
         stop_timeout: None,
         goal: None,
+        super_seed: false,
         upload_limited: false,
         trackers: 0,
         trace: true,

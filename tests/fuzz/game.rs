@@ -101,6 +101,7 @@ impl<'a> Game<'a> {
             max_peers,
             stop_timeout,
             goal: None,
+            super_seed: false,
             upload_limited: false,
             trackers,
             // The rules want to know every decision.

@@ -1,0 +1,204 @@
+//! Plays swarms in virtual time, with links that have a capacity and a length, and checks what no
+//! unit test can: that everybody completes, how soon, and at what cost to the seed.
+//!
+//! The time of the last leecher is compared with what no protocol could beat:
+//! max(F/Us, N·F/(Us + ΣUl), F/Dmin), for a file of F bytes, N leechers, a seed that sends Us and
+//! leechers that send Ul and receive D bytes a second.
+//!
+//! `SIMULATION_SWARMS=1000 cargo test --release --test simulation -- --nocapture` plays more of them.
+
+mod crowd;
+mod link;
+mod world;
+
+use std::time::Duration;
+
+use crowd::{crowd, geometry, honest};
+use piecemeal::geometry::Geometry;
+use world::{Kind, Nature, World};
+
+/// How many swarms of a random kind are played, unless told otherwise.
+const SWARMS: u64 = 200;
+
+const MBIT: f64 = 1e6 / 8.0;
+
+/// What became of a swarm.
+#[derive(Debug)]
+struct Outcome {
+    bound: f64,
+    /// When the last honest leecher had everything; infinite if it never did.
+    last: f64,
+    /// The mean times of those who give, and of those who do not.
+    honest: f64,
+    riders: f64,
+    /// What the seed sent, in sizes of the torrent.
+    copies: f64,
+    /// What came and was of no use, in parts of what was needed.
+    wasted: f64,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Outcome { bound, last, honest, riders, copies, wasted } = self;
+        write!(
+            f,
+            "bound {bound:.1} s, last {last:.1} s ({:.2}), mean {honest:.1} s, ",
+            bound / last
+        )?;
+        write!(f, "free riders {riders:.1} s, {copies:.2} copies, {:.1} % wasted", 100.0 * wasted)
+    }
+}
+
+fn bound(geometry: &Geometry, natures: &[Nature]) -> f64 {
+    let size = geometry.total_length() as f64;
+    let seed: f64 = natures.iter().filter(|n| n.kind == Kind::Seed).map(|n| n.up).sum();
+    let leechers = || natures.iter().filter(|n| n.kind == Kind::Honest && n.leaves.is_none());
+    let up: f64 = leechers().map(|n| n.up).sum();
+    let down = leechers().map(|n| n.down).fold(f64::INFINITY, f64::min);
+    let n = leechers().count() as f64;
+    (size / seed).max(n * size / (seed + up)).max(size / down)
+}
+
+fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
+    let bound = bound(&geometry, &natures);
+    let latest = natures.iter().map(|n| n.joins.as_secs_f64()).fold(0.0, f64::max);
+    let limit = Duration::from_secs_f64(60.0 + latest + 20.0 * bound);
+    let mut world = World::new(geometry, natures, seed);
+    let waits = |node: &world::Node| {
+        node.nature.kind != Kind::Liar
+            && node.nature.leaves.is_none()
+            && node.finished.is_none()
+            && !node.gone
+    };
+    world.run(limit, |world| !world.nodes.iter().any(waits));
+    let time = |node: &world::Node| {
+        let joined = node.nature.joins.as_secs_f64();
+        node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64() - joined)
+    };
+    let of = |kind: Kind| world.nodes.iter().filter(move |node| node.nature.kind == kind);
+    let honest = || of(Kind::Honest).filter(|node| node.nature.leaves.is_none());
+    let mean = |times: Vec<f64>| times.iter().sum::<f64>() / times.len() as f64;
+    let size = geometry.total_length() as f64;
+    let done = honest().filter(|node| node.finished.is_some()).count() as f64;
+    let received: u64 = honest().map(|node| node.received).sum();
+    Outcome {
+        bound,
+        last: honest().map(time).fold(0.0, f64::max),
+        honest: mean(honest().map(time).collect()),
+        riders: mean(of(Kind::FreeRider).map(time).collect()),
+        copies: of(Kind::Seed).map(|node| node.sent as f64).sum::<f64>() / size,
+        wasted: received as f64 / size / done - 1.0,
+    }
+}
+
+/// One seed that shows all, or super-seeds and leaves after so many copies, with 10 Mbit/s and 16 leechers with 10 up and 50 down, 24 MiB.
+fn flash_crowd(piece_length: u32, shows_until: Option<f64>, seed: u64) -> Outcome {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut natures = vec![honest(10.0 * MBIT, 10.0 * MBIT, 10)];
+    natures[0].kind = Kind::Seed;
+    natures[0].super_seed = shows_until.is_some();
+    natures[0].leaves_after = shows_until;
+    for _ in 0..16 {
+        let mut nature = honest(10.0 * MBIT, 50.0 * MBIT, rng.u64(10..=40));
+        nature.joins = Duration::from_millis(rng.u64(100..300));
+        natures.push(nature);
+    }
+    play(geometry(24 << 20, piece_length), natures, seed)
+}
+
+/// Twenty machines with 25 Mbit/s both ways get 16 MiB from one of them.
+fn cluster(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut natures = vec![honest(25.0 * MBIT, 25.0 * MBIT, 1); 20];
+    natures[0].kind = Kind::Seed;
+    natures[0].super_seed = super_seed;
+    natures[1..].iter_mut().for_each(|n| n.joins = Duration::from_millis(rng.u64(100..300)));
+    play(geometry(16 << 20, piece_length), natures, seed)
+}
+
+#[test]
+fn a_flash_crowd_is_over_soon_after_the_seed_has_sent_everything_once() {
+    println!("flash crowd, all shown: {}", flash_crowd(256 << 10, None, 0));
+    for (piece_length, seed) in [(256 << 10, 1), (256 << 10, 2), (16 << 10, 3)] {
+        let outcome = flash_crowd(piece_length, Some(f64::INFINITY), seed);
+        println!("flash crowd, {} KiB, super-seed: {outcome}", piece_length >> 10);
+        assert!(0.75 <= outcome.bound / outcome.last && outcome.copies <= 1.2, "{outcome}");
+    }
+}
+
+#[test]
+fn a_super_seed_may_leave_after_one_copy() {
+    for (piece_length, seed) in [(256 << 10, 1), (64 << 10, 2)] {
+        let outcome = flash_crowd(piece_length, Some(1.05), seed);
+        println!("flash crowd, {} KiB, the seed leaves: {outcome}", piece_length >> 10);
+        assert!(outcome.last.is_finite(), "{outcome}");
+    }
+}
+
+#[test]
+fn a_cluster_shares_what_one_machine_has() {
+    println!("cluster, all shown: {}", cluster(256 << 10, false, 0));
+    for (piece_length, seed) in [(256 << 10, 1), (256 << 10, 2), (16 << 10, 3)] {
+        let outcome = cluster(piece_length, true, seed);
+        println!("cluster, {} KiB, super-seed: {outcome}", piece_length >> 10);
+        assert!(outcome.last <= 9.0, "{outcome}");
+    }
+}
+
+/// Twelve who give and four who do not, with the same lines.
+#[test]
+fn who_does_not_give_comes_last() {
+    for seed in 0..2 {
+        let mut natures = vec![honest(20.0 * MBIT, 20.0 * MBIT, 20); 17];
+        natures[0] = honest(16.0 * MBIT, 16.0 * MBIT, 20);
+        natures[0].kind = Kind::Seed;
+        natures[13..].iter_mut().for_each(|nature| nature.kind = Kind::FreeRider);
+        natures[1..].iter_mut().for_each(|nature| nature.up = 4.0 * MBIT);
+        let outcome = play(geometry(16 << 20, 128 << 10), natures, seed);
+        println!("free riders: {outcome}");
+        assert!(outcome.honest < outcome.riders, "{outcome}");
+    }
+}
+
+#[test]
+fn any_crowd() {
+    let swarms = std::env::var("SIMULATION_SWARMS").ok().and_then(|n| n.parse().ok());
+    let swarms: u64 = swarms.unwrap_or(SWARMS);
+    let mut failed = Vec::new();
+    let mut waste = [0.0; 2];
+    let (mut efficiency, mut copies, mut n) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+    let mut later = Vec::new();
+    for seed in 0..swarms {
+        // The large ones are for those who have the time.
+        let peers_max = match seed {
+            SWARMS.. if seed % 10 == 0 => 200,
+            _ if seed % 10 == 0 => 30,
+            _ => 8,
+        };
+        let (geometry, natures) = crowd(seed, peers_max);
+        let shows = natures[0].super_seed;
+        let leaves = natures[0].leaves_after.is_some();
+        let peers = natures.len();
+        let outcome = play(geometry, natures, seed);
+        println!("{seed}: {peers} peers, super {shows}, leaves {leaves}: {outcome}");
+        if outcome.last.is_finite() {
+            let i = usize::from(shows);
+            efficiency[i] += outcome.bound / outcome.last;
+            copies[i] += outcome.copies;
+            n[i] += 1.0;
+            waste[i] += outcome.wasted;
+            if outcome.riders.is_finite() {
+                later.push(outcome.riders / outcome.honest);
+            }
+        } else {
+            failed.push(seed);
+        }
+    }
+    for (i, name) in ["shows all", "super-seeds"].iter().enumerate() {
+        let [efficiency, copies, waste] = [efficiency[i], copies[i], waste[i]].map(|x| x / n[i]);
+        println!("{name}: {efficiency:.3} of the bound, {copies:.2} copies, {waste:.3} wasted");
+    }
+    let mean = later.iter().sum::<f64>() / later.len() as f64;
+    println!("free riders take {mean:.2} times as long as those who give");
+    assert!(failed.is_empty(), "honest peers that did not complete in {failed:?}");
+}

@@ -1,0 +1,437 @@
+//! Whole swarms of real [`Swarm`]s in virtual time: the simulated network carries out what they
+//! decide, and brings them the facts.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use piecemeal::address_book::Source;
+use piecemeal::bitfield::Bitfield;
+use piecemeal::geometry::{Geometry, PieceIndex, Span};
+use piecemeal::picker::ConnId;
+use piecemeal::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK};
+use piecemeal::wire::handshake::{PeerId, Reserved};
+use piecemeal::wire::message::Message;
+
+use crate::link::{Item, Link, Pipe};
+
+/// From the last block of a piece to its verdict.
+const HASHING: Duration = Duration::from_millis(2);
+
+/// What a tracker gives, and a client connects to.
+const ADDRESSES: usize = 50;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Seed,
+    Honest,
+    /// Takes, and never gives.
+    FreeRider,
+    /// Half of the blocks it sends are wrong.
+    Liar,
+}
+
+/// What a peer is, before it joins.
+#[derive(Debug, Clone)]
+pub struct Nature {
+    pub kind: Kind,
+    /// Bytes a second.
+    pub up: f64,
+    pub down: f64,
+    pub latency: Duration,
+    pub joins: Duration,
+    pub leaves: Option<Duration>,
+    /// It leaves when it has sent so many copies.
+    pub leaves_after: Option<f64>,
+    pub super_seed: bool,
+}
+
+pub struct Node {
+    pub nature: Nature,
+    swarm: Option<Swarm>,
+    conns: BTreeMap<ConnId, (usize, usize)>,
+    /// Directions with something to send, in turn.
+    ring: VecDeque<(usize, usize)>,
+    sending: bool,
+    down_free: Duration,
+    partial: BTreeMap<PieceIndex, Vec<Option<(ConnId, bool)>>>,
+    /// Who sent wrong blocks of pieces that failed.
+    blame: BTreeMap<PieceIndex, BTreeSet<ConnId>>,
+    pub finished: Option<Duration>,
+    /// Bytes of blocks that went out on its uplink, and that came.
+    pub sent: u64,
+    pub received: u64,
+    pub gone: bool,
+}
+
+enum Event {
+    Join(usize),
+    Leave(usize),
+    Tick(usize),
+    Dialled { node: usize, conn: ConnId, target: Option<usize> },
+    Uplink { node: usize },
+    Deliver { link: usize, side: usize, items: Vec<Item>, len: usize },
+    Hashed { node: usize, piece: PieceIndex },
+    HungUp { link: usize, side: usize },
+}
+
+pub struct World {
+    start: Instant,
+    pub now: Duration,
+    pub geometry: Geometry,
+    pub nodes: Vec<Node>,
+    links: Vec<Link>,
+    due: BinaryHeap<Reverse<(Duration, u64)>>,
+    events: BTreeMap<u64, Event>,
+    sequence: u64,
+    facts: VecDeque<(usize, Fact)>,
+    rng: fastrand::Rng,
+}
+
+impl World {
+    pub fn new(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> World {
+        let node = |nature: Nature| Node {
+            nature,
+            swarm: None,
+            conns: BTreeMap::new(),
+            ring: VecDeque::new(),
+            sending: false,
+            down_free: Duration::ZERO,
+            partial: BTreeMap::new(),
+            blame: BTreeMap::new(),
+            finished: None,
+            sent: 0,
+            received: 0,
+            gone: false,
+        };
+        let mut world = World {
+            start: Instant::now(),
+            now: Duration::ZERO,
+            geometry,
+            nodes: natures.into_iter().map(node).collect(),
+            links: Vec::new(),
+            due: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            facts: VecDeque::new(),
+            rng: fastrand::Rng::with_seed(seed),
+        };
+        for node in 0..world.nodes.len() {
+            world.at(world.nodes[node].nature.joins, Event::Join(node));
+            if let Some(leaves) = world.nodes[node].nature.leaves {
+                world.at(leaves, Event::Leave(node));
+            }
+        }
+        world
+    }
+
+    /// Plays until `over` says so or the time is up.
+    pub fn run(&mut self, limit: Duration, over: impl Fn(&World) -> bool) {
+        while let Some(Reverse((at, id))) = self.due.pop() {
+            if limit < at {
+                return;
+            }
+            self.now = at;
+            let event = self.events.remove(&id).expect("scheduled");
+            let look = matches!(event, Event::Tick(_));
+            self.happen(event);
+            while let Some((node, fact)) = self.facts.pop_front() {
+                let now = self.instant();
+                let Some(swarm) = &mut self.nodes[node].swarm else { continue };
+                swarm.handle(now, fact);
+                self.act(node);
+            }
+            if look && over(self) {
+                return;
+            }
+        }
+    }
+
+    pub fn have(&self, node: usize) -> Option<&Bitfield> {
+        self.nodes[node].swarm.as_ref().map(Swarm::have)
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + self.now
+    }
+
+    fn at(&mut self, at: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.insert(self.sequence, event);
+        self.due.push(Reverse((at, self.sequence)));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Join(node) => self.join(node),
+            Event::Leave(node) => self.leave(node),
+            Event::Tick(node) => {
+                let now = self.instant();
+                let Some(swarm) = &mut self.nodes[node].swarm else { return };
+                swarm.tick(now);
+                self.act(node);
+                self.at(self.now + TICK, Event::Tick(node));
+            }
+            Event::Dialled { node, conn, target } => self.dialled(node, conn, target),
+            Event::Uplink { node } => {
+                self.nodes[node].sending = false;
+                self.send(node);
+            }
+            Event::Deliver { link, side, items, len } => self.deliver(link, side, items, len),
+            Event::Hashed { node, piece } => self.hashed(node, piece),
+            Event::HungUp { link, side } => {
+                let node = self.links[link].nodes[side];
+                let conn = self.links[link].conns[side];
+                if self.nodes[node].conns.remove(&conn).is_some() {
+                    let end = End::Lost("hung up".to_owned());
+                    self.facts.push_back((node, Fact::Gone { conn, end }));
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, node: usize) {
+        let pieces = self.geometry.pieces();
+        let nature = &self.nodes[node].nature;
+        let have = match nature.kind {
+            Kind::Seed => Bitfield::full(pieces),
+            _ => Bitfield::new(pieces),
+        };
+        let config = Config {
+            geometry: self.geometry,
+            peer_id: peer_id(node),
+            max_peers: ADDRESSES,
+            stop_timeout: None,
+            goal: Some(Goal::default()),
+            super_seed: nature.super_seed,
+            upload_limited: false,
+            trackers: 1,
+            trace: false,
+        };
+        let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
+        self.nodes[node].swarm = Some(swarm);
+        // The tracker knows those who came before, as the real one does.
+        let known = |other: &usize| *other != node && self.nodes[*other].swarm.is_some();
+        let mut others: Vec<usize> = (0..self.nodes.len()).filter(known).collect();
+        self.rng.shuffle(&mut others);
+        others.truncate(ADDRESSES);
+        let addrs = others.into_iter().map(address).collect();
+        self.facts.push_back((node, Fact::Addresses { source: Source::Tracker, addrs }));
+        let phase = Duration::from_millis(self.rng.u64(0..100));
+        self.at(self.now + phase, Event::Tick(node));
+    }
+
+    fn leave(&mut self, node: usize) {
+        let conns: Vec<ConnId> = self.nodes[node].conns.keys().copied().collect();
+        conns.into_iter().for_each(|conn| self.hang_up(node, conn));
+        self.nodes[node].swarm = None;
+        self.nodes[node].gone = true;
+    }
+
+    fn dialled(&mut self, node: usize, conn: ConnId, target: Option<usize>) {
+        let now = self.instant();
+        let mut from = address(node);
+        from.set_port(40_000);
+        let answer = target
+            .and_then(|target| self.nodes[target].swarm.as_mut())
+            .and_then(|swarm| swarm.incoming(from, now));
+        let (Some(target), Some(there)) = (target, answer) else {
+            let end = End::Lost("refused".to_owned());
+            return self.facts.push_back((node, Fact::Gone { conn, end }));
+        };
+        let latency = self.latency(node, target);
+        let link = self.links.len();
+        let (nodes, conns) = ([node, target], [conn, there]);
+        let pipes = [Pipe::default(), Pipe::default()];
+        self.links.push(Link { nodes, conns, latency, open: true, pipes });
+        for (side, (me, conn, other)) in
+            [(node, conn, target), (target, there, node)].into_iter().enumerate()
+        {
+            self.nodes[me].conns.insert(conn, (link, side));
+            let incoming = side == 1;
+            let addr = if incoming { from } else { address(other) };
+            let (peer_id, reserved) = (peer_id(other), Reserved::default().with_fast());
+            let hello = Hello { addr, incoming, peer_id, reserved };
+            self.facts.push_back((me, Fact::Connected { conn, hello }));
+        }
+    }
+
+    fn latency(&self, a: usize, b: usize) -> Duration {
+        (self.nodes[a].nature.latency + self.nodes[b].nature.latency) / 2
+    }
+
+    fn act(&mut self, node: usize) {
+        let Some(swarm) = &mut self.nodes[node].swarm else { return };
+        for action in swarm.take_actions() {
+            match action {
+                Action::Dial { conn, addr } => {
+                    let target = (0..self.nodes.len()).find(|&other| address(other) == addr);
+                    let latency = target.map_or(Duration::ZERO, |other| self.latency(node, other));
+                    self.at(self.now + 3 * latency, Event::Dialled { node, conn, target });
+                }
+                Action::Tell { conn, order } => self.tell(node, conn, order),
+                Action::HangUp { conn } => self.hang_up(node, conn),
+                Action::Finished => self.nodes[node].finished = Some(self.now),
+                Action::Done => self.at(self.now, Event::Leave(node)),
+                Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
+            }
+        }
+    }
+
+    fn hang_up(&mut self, node: usize, conn: ConnId) {
+        let Some((link, side)) = self.nodes[node].conns.remove(&conn) else { return };
+        self.links[link].open = false;
+        // What is on its way comes all the same, and before the end of the connection.
+        let on_its_way = self.links[link].pipes[side].in_flight as f64;
+        let rate = self.nodes[self.links[link].nodes[1 - side]].nature.down;
+        let rest = Duration::from_secs_f64(2.0 * on_its_way / rate);
+        let latency = self.links[link].latency + rest;
+        self.at(self.now + latency, Event::HungUp { link, side: 1 - side });
+    }
+
+    fn tell(&mut self, node: usize, conn: ConnId, order: Order) {
+        let Some(&(link, side)) = self.nodes[node].conns.get(&conn) else { return };
+        let rides = self.nodes[node].nature.kind == Kind::FreeRider;
+        let pipe = &mut self.links[link].pipes[side];
+        match order {
+            Order::Say(Message::Unchoke) if rides => {}
+            Order::Say(message) => pipe.write(Item::Message(message)),
+            Order::Ask(spans) => {
+                for span in spans {
+                    pipe.asked.push(span);
+                    pipe.write(Item::Message(Message::Request(span)));
+                }
+            }
+            Order::Upload(span) => pipe.queue.push_back(span),
+            Order::Withdraw(span) => pipe.queue.retain(|queued| *queued != span),
+            Order::WithdrawAll => pipe.queue.clear(),
+        }
+        self.fill(link, side);
+    }
+
+    /// Blocks that wait go into the socket, and the direction gets in line for the uplink.
+    fn fill(&mut self, link: usize, side: usize) {
+        let (node, conn) = (self.links[link].nodes[side], self.links[link].conns[side]);
+        let liar = self.nodes[node].nature.kind == Kind::Liar;
+        let lies = |span: Span| liar && span.begin.is_multiple_of(32 * 1024);
+        let pipe = &mut self.links[link].pipes[side];
+        let spans = pipe.fill(lies);
+        if !spans.is_empty() {
+            self.facts.push_back((node, Fact::Sent { conn, spans }));
+        }
+        if pipe.can_send() && !pipe.in_ring {
+            pipe.in_ring = true;
+            self.nodes[node].ring.push_back((link, side));
+        }
+        self.send(node);
+    }
+
+    /// The uplink takes from each direction in turn.
+    fn send(&mut self, node: usize) {
+        while !self.nodes[node].sending
+            && let Some((link, side)) = self.nodes[node].ring.pop_front()
+        {
+            let Link { open, latency, ref nodes, ref mut pipes, .. } = self.links[link];
+            let pipe = &mut pipes[side];
+            pipe.in_ring = false;
+            if !open || !pipe.can_send() {
+                continue;
+            }
+            let (items, len) = pipe.send();
+            let to = nodes[1 - side];
+            let blocks = items.iter().filter(|item| matches!(item, Item::Block(..)));
+            let bytes: usize = blocks.map(Item::len).sum();
+            self.nodes[node].sent += bytes as u64;
+            self.nodes[node].sending = true;
+            let sent = self.now + Duration::from_secs_f64(len as f64 / self.nodes[node].nature.up);
+            self.at(sent, Event::Uplink { node });
+            let receiver = &mut self.nodes[to];
+            let begins = receiver.down_free.max(sent + latency);
+            let time = Duration::from_secs_f64(len as f64 / receiver.nature.down);
+            // Two that send at once share the link: the last byte comes no sooner than both would.
+            receiver.down_free = begins.max(receiver.down_free) + time;
+            let comes = receiver.down_free;
+            self.at(comes, Event::Deliver { link, side: 1 - side, items, len });
+            self.fill(link, side);
+            self.leaves_when_done(node);
+        }
+    }
+
+    fn leaves_when_done(&mut self, node: usize) {
+        let Some(copies) = self.nodes[node].nature.leaves_after else { return };
+        if copies * self.geometry.total_length() as f64 <= self.nodes[node].sent as f64
+            && !self.nodes[node].gone
+        {
+            self.nodes[node].gone = true;
+            self.at(self.now, Event::Leave(node));
+        }
+    }
+
+    fn deliver(&mut self, link: usize, side: usize, items: Vec<Item>, len: usize) {
+        let (node, conn) = (self.links[link].nodes[side], self.links[link].conns[side]);
+        if !self.nodes[node].conns.contains_key(&conn) {
+            return;
+        }
+        self.links[link].pipes[1 - side].in_flight -= len;
+        self.fill(link, 1 - side);
+        let mut messages = Vec::new();
+        for item in items {
+            match item {
+                Item::Message(message) => messages.push(message),
+                Item::Block(span, bad) => {
+                    let asked = &mut self.links[link].pipes[side].asked;
+                    if let Some(at) = asked.iter().position(|asked| *asked == span) {
+                        asked.remove(at);
+                        messages.push(Message::Block(span));
+                        self.nodes[node].received += u64::from(span.length);
+                        self.assemble(node, conn, span, bad);
+                    }
+                }
+            }
+        }
+        self.facts.push_back((node, Fact::Said { conn, messages }));
+    }
+
+    fn assemble(&mut self, node: usize, conn: ConnId, span: Span, bad: bool) {
+        if self.have(node).is_none_or(|have| have.contains(span.piece)) {
+            return;
+        }
+        let blocks = self.geometry.blocks(span.piece) as usize;
+        let block = self.geometry.block_index(span).expect("a block") as usize;
+        let partial = &mut self.nodes[node].partial;
+        let partial = partial.entry(span.piece).or_insert_with(|| vec![None; blocks]);
+        if partial[block].is_none() {
+            partial[block] = Some((conn, bad));
+            if partial.iter().all(Option::is_some) {
+                self.at(self.now + HASHING, Event::Hashed { node, piece: span.piece });
+            }
+        }
+    }
+
+    fn hashed(&mut self, node: usize, piece: PieceIndex) {
+        let Some(blocks) = self.nodes[node].partial.remove(&piece) else { return };
+        let blocks: Vec<(ConnId, bool)> = blocks.into_iter().flatten().collect();
+        let bad = blocks.iter().filter(|(_, bad)| *bad).map(|(conn, _)| *conn);
+        let bad: BTreeSet<ConnId> = bad.collect();
+        if bad.is_empty() {
+            self.facts.push_back((node, Fact::Stored { piece }));
+            for conn in self.nodes[node].blame.remove(&piece).unwrap_or_default() {
+                self.facts.push_back((node, Fact::Guilty { conn, piece }));
+            }
+        } else {
+            let senders = blocks.iter().map(|(conn, _)| *conn).collect();
+            self.nodes[node].blame.entry(piece).or_default().extend(bad);
+            self.facts.push_back((node, Fact::Corrupt { piece, senders }));
+        }
+    }
+}
+
+fn peer_id(node: usize) -> PeerId {
+    let text = format!("-PM0100-{node:012}");
+    PeerId(text.into_bytes().try_into().expect("twenty bytes"))
+}
+
+fn address(node: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (node / 250) as u8, (node % 250 + 1) as u8], 6881))
+}
