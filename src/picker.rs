@@ -34,7 +34,7 @@ const ENDGAME_AGE: Duration = Duration::from_millis(300);
 
 /// While other blocks are still unasked but this peer does not have them, it may help out with
 /// blocks that have been due for so long.
-const HELP_AGE: Duration = Duration::from_secs(2);
+const HELP_AGE: Duration = Duration::from_secs(5);
 
 /// A piece that failed is left to one peer alone while its blocks come. Once one is due for so
 /// long others help: finding out who lied must not be a way to hold up a piece.
