@@ -38,7 +38,7 @@ const BEGUN_PER_PEER: usize = 2;
 
 /// While other blocks are still unasked but this peer does not have them, it may help out with
 /// blocks that have been due for so long.
-const HELP_AGE: Duration = Duration::from_secs(2);
+const HELP_AGE: Duration = Duration::from_secs(5);
 
 /// A piece that failed is left to one peer alone while its blocks come. Once one is due for so
 /// long others help: finding out who lied must not be a way to hold up a piece.

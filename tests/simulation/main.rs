@@ -18,7 +18,7 @@ use piecemeal::geometry::Geometry;
 use world::{Kind, Nature, World};
 
 /// How many swarms of a random kind are played, unless told otherwise.
-const SWARMS: u64 = 200;
+const SWARMS: u64 = 120;
 
 const MBIT: f64 = 1e6 / 8.0;
 
