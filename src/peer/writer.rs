@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::{Context, KEEP_ALIVE, WRITE_TIMEOUT};
+use super::{ASKED_MAX, Context, KEEP_ALIVE, WRITE_TIMEOUT};
 use crate::event::Event;
 use crate::geometry::Span;
 use crate::hash::Verified;
@@ -150,7 +150,10 @@ impl Writer {
                 for span in spans {
                     // A full list means that the peer reads our requests and answers none of
                     // thousands: no client of good will does that.
-                    self.asked.try_send(span).map_err(|_| Over)?;
+                    if ASKED_MAX <= self.asked.len() {
+                        return Err(Over);
+                    }
+                    self.asked.send(span).map_err(|_| Over)?;
                     self.say(&Message::Request(span), bytes);
                 }
             }

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, Scope};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::event::{Event, TASKS_MAX};
@@ -16,7 +16,7 @@ use crate::geometry::Span;
 use crate::limit::Limit;
 use crate::peer::reader::{Outlets, Reader};
 use crate::peer::writer::{Portion, Task, Writer};
-use crate::peer::{ASKED_MAX, Context, Link};
+use crate::peer::{Context, Link};
 use crate::picker::ConnId;
 use crate::storage::Reading;
 use crate::swarm::{End, Fact};
@@ -81,7 +81,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
     fn start(&mut self, link: Link, socket: Socket) -> std::io::Result<()> {
         let conn = link.conn;
         let handle = socket.try_clone()?;
-        let (asked_in, asked) = bounded(ASKED_MAX);
+        let (asked_in, asked) = unbounded();
         let outlets = self.outlets.clone();
         let limit = self.supplies.download_limit.clone();
         let reader = Reader { context: self.context, link, socket, outlets, asked, limit };
@@ -103,7 +103,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let (Ok(socket), Some(asked)) = (open.socket.try_clone(), open.asked.take()) else {
             return self.hang_up(conn);
         };
-        let (tasks_in, tasks) = bounded(TASKS_MAX);
+        let (tasks_in, tasks) = unbounded();
         open.tasks = Some(tasks_in);
         let writer = Writer {
             context: self.context,
@@ -132,9 +132,12 @@ impl<'scope, 'env> Links<'scope, 'env> {
     /// socket is shut, and the reader will report the end.
     pub fn tell(&mut self, conn: ConnId, task: Task) {
         let Some(open) = self.open.get(&conn) else { return };
-        let full =
-            |tasks: &Sender<Task>| matches!(tasks.try_send(task), Err(TrySendError::Full(_)));
-        if open.tasks.as_ref().is_some_and(full) {
+        let Some(tasks) = &open.tasks else { return };
+        // The limits are kept here and not by the channels: those with a limit take their memory
+        // at once, which for 500 idle peers is 60 MiB.
+        if tasks.len() < TASKS_MAX {
+            let _ = tasks.send(task);
+        } else {
             let _ = open.socket.shutdown(Shutdown::Both);
         }
     }
