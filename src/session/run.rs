@@ -307,12 +307,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn tracker(&mut self, report: Report, now: Instant) {
         self.options.trace.about("tracker", &report);
         match &report {
-            Report::Answered { peers, seeders, .. } => {
-                // Some trackers count us, others not yet. First, so that whoever is dialled is
-                // not told of everything.
-                if self.options.seed_only && seeders.is_some_and(|n| n <= 1) {
-                    self.swarm.handle(now, Fact::OnlySeed);
-                }
+            Report::Answered { peers, .. } => {
                 let fact = Fact::Addresses { source: Source::Tracker, addrs: peers.clone() };
                 self.swarm.handle(now, fact);
             }
