@@ -112,8 +112,6 @@ pub enum Fact {
         conn: ConnId,
         spans: Vec<Span>,
     },
-    /// A tracker says that nobody but us has everything.
-    OnlySeed,
     /// A block that this peer sent differs from the one that matched later.
     Guilty {
         conn: ConnId,
@@ -195,8 +193,6 @@ pub struct Swarm {
     accounts: Accounts,
     choker: Choker,
     super_seed: Option<SuperSeed>,
-    /// It has been, or is being, done: once is enough.
-    super_seeded: bool,
     rng: fastrand::Rng,
     last_choice: Instant,
     totals: Totals,
@@ -247,7 +243,6 @@ impl Swarm {
             choker: Choker::new(rng.fork(), now),
             picker: Picker::new(config.geometry, have, rng.fork()),
             super_seed: None,
-            super_seeded: false,
             rng,
             config,
             book: AddressBook::default(),
@@ -297,7 +292,6 @@ impl Swarm {
             Fact::Stored { piece } => self.stored(piece, now),
             Fact::Corrupt { piece, senders } => self.corrupt(piece, senders, now),
             Fact::Sent { conn, spans } => self.sent(conn, spans, now),
-            Fact::OnlySeed => self.super_seed(),
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }

@@ -16,6 +16,9 @@
 //!
 //! Nobody is choked meanwhile: what is shown is ration enough, and a place to wait for costs time.
 //!
+//! Only when asked for (`--super-seed`): one leecher alone would wait for every piece, and one that
+//! counts on a bitfield would never ask.
+//!
 //! Layer: decisions. A part of the swarm, which owns it while it lasts.
 
 use std::collections::BTreeMap;
@@ -145,13 +148,11 @@ impl SuperSeed {
 }
 
 impl Swarm {
-    /// Begins to super-seed, if we have everything and no other peer does.
+    /// Begins to super-seed, if we have everything.
     pub(super) fn super_seed(&mut self) {
-        let alone = self.peers.values().all(|peer| !peer.has.is_full());
-        if self.finished && self.super_seed.is_none() && !self.super_seeded && alone {
+        if self.finished {
             let pieces = self.picker.geometry().pieces();
             self.super_seed = Some(SuperSeed::new(pieces, &mut self.rng));
-            self.super_seeded = true;
         }
     }
 

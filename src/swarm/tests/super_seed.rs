@@ -149,16 +149,3 @@ fn what_left_with_a_peer_is_shown_again() {
     // What the first one had, not only what was left.
     assert!(UNDER_WAY <= shown(&play, second).len());
 }
-
-#[test]
-fn a_tracker_that_knows_no_other_seed_begins_it() {
-    let mut play = seed();
-    play.swarm.super_seed = None;
-    play.swarm.super_seeded = false;
-    play.fact(Fact::OnlySeed);
-    assert!(play.swarm.super_seed.is_some());
-    // A download is no seed.
-    let mut play = play_with(|_| {});
-    play.fact(Fact::OnlySeed);
-    assert!(play.swarm.super_seed.is_none());
-}
