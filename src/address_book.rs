@@ -30,6 +30,11 @@ pub enum Source {
     /// `--peer`, or a magnet link.
     User,
     Tracker,
+    /// Somebody on the same network (BEP 14).
+    Lsd,
+    Dht,
+    /// Another peer (BEP 11).
+    Pex,
     /// It dialled us.
     Incoming,
 }
@@ -39,6 +44,9 @@ impl std::fmt::Display for Source {
         f.write_str(match self {
             Source::User => "the command line",
             Source::Tracker => "a tracker",
+            Source::Lsd => "the local network",
+            Source::Dht => "the DHT",
+            Source::Pex => "another peer",
             Source::Incoming => "its own dial",
         })
     }

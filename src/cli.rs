@@ -16,8 +16,10 @@ pub mod input;
 mod meter;
 mod output;
 mod show;
+mod signals;
 mod tracker;
 mod verify;
+mod view;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -40,7 +42,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
-        Err(err) if err.is::<get::GaveUp>() => report(&err, Exit::GaveUp),
+        Err(err) if err.is::<view::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
 }

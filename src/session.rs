@@ -26,6 +26,7 @@
 //!
 //! Layer: head.
 
+mod finders;
 mod links;
 mod run;
 

@@ -5,12 +5,18 @@
 //!
 //! Layer: programs.
 
+mod table;
+mod value;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
+
+pub use table::{COMMANDS, FLAGS};
+use value::Value;
 
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.
@@ -72,17 +78,6 @@ pub struct Command {
     pub help: &'static str,
 }
 
-#[rustfmt::skip]
-pub const COMMANDS: &[Command] = &[
-    Command { name: "get", aliases: &["download"], operand: "TORRENT", help: "download; exit 0 once every piece has been verified" },
-    Command { name: "seed", aliases: &[], operand: "TORRENT", help: "check what is in --dir, then upload it until Ctrl-C (or ratio, or time)" },
-    Command { name: "create", aliases: &[], operand: "PATH", help: "make a .torrent from a file or a folder" },
-    Command { name: "show", aliases: &["info"], operand: "TORRENT", help: "name, info hash, size, files, trackers, magnet link" },
-    Command { name: "verify", aliases: &[], operand: "TORRENT", help: "check the data in --dir against the hashes" },
-    Command { name: "tracker", aliases: &[], operand: "[TORRENT]...", help: "run a tracker: HTTP and UDP on one port; open, or for these torrents" },
-    Command { name: "decode", aliases: &[], operand: "FILE", help: "print bencode as JSON" },
-];
-
 /// One flag: how it is written, where it belongs, what it does.
 pub struct Flag {
     pub long: &'static str,
@@ -94,199 +89,6 @@ pub struct Flag {
     pub on: &'static [&'static str],
     pub help: &'static str,
     set: fn(&mut Args, Value) -> Result<()>,
-}
-
-#[rustfmt::skip]
-pub const FLAGS: &[Flag] = &[
-    Flag { long: "dir", short: Some('d'), aliases: &[], value: Some("DIR"), on: &["get", "seed", "verify"],
-        help: "where the data is or goes (current directory); the torrent's name is appended",
-        set: |a, v| { a.dir = Some(v.path()); Ok(()) } },
-    Flag { long: "out", short: Some('o'), aliases: &["output"], value: Some("PATH"), on: &["get", "create"],
-        help: "the file (or, for several files, the folder) itself",
-        set: |a, v| { a.out = Some(v.path()); Ok(()) } },
-    Flag { long: "port", short: Some('p'), aliases: &["listen-port"], value: Some("N"), on: &["get", "seed"],
-        help: "listen here (6881, else the next free to 6889, else any)",
-        set: |a, v| { a.port = Some(v.parse("a port, 1 to 65535")?); Ok(()) } },
-    Flag { long: "listen", short: None, aliases: &[], value: Some("IP[:PORT]"), on: &["get", "seed", "tracker"],
-        help: "listen on this address only (all, IPv4 and IPv6); tracker: with a port (6969)",
-        set: |a, v| v.listen(a) },
-    Flag { long: "peer", short: None, aliases: &["initial-peers"], value: Some("IP:PORT"), on: &["get", "seed"],
-        help: "a peer to dial; repeatable, or several with commas",
-        set: |a, v| { for one in v.split()? { a.peers.push(one.parse("IP:PORT")?) } Ok(()) } },
-    Flag { long: "announce", short: Some('a'), aliases: &["tracker"], value: Some("URL"), on: &["get", "seed", "create"],
-        help: "a tracker; repeat for a further tier, comma within a tier; also -t",
-        set: |a, v| { a.announce.push(v.split()?.into_iter().map(Value::text).collect::<Result<_>>()?); Ok(()) } },
-    Flag { long: "no-tracker", short: None, aliases: &[], value: None, on: &["get", "seed"],
-        help: "ask no tracker",
-        set: |a, _| { a.no_tracker = true; Ok(()) } },
-    Flag { long: "max-peers", short: None, aliases: &["bt-max-peers", "peer-limit"], value: Some("N"), on: &["get", "seed"],
-        help: "connections at most (50)",
-        set: |a, v| { a.max_peers = Some(v.parse("1 to 1000").and_then(|n| if (1..=1000).contains(&n) { Ok(n) } else { bail!("--max-peers {n}: 1 to 1000") })?); Ok(()) } },
-    Flag { long: "stop-timeout", short: None, aliases: &["bt-stop-timeout"], value: Some("SEC"), on: &["get"],
-        help: "give up after so long without a byte: exit 3",
-        set: |a, v| { a.stop_timeout = Some(v.seconds()?); Ok(()) } },
-    Flag { long: "seed-ratio", short: None, aliases: &[], value: Some("R"), on: &["get", "seed"],
-        help: "go on uploading until R times the size has gone out",
-        set: |a, v| { a.seed_ratio = Some(v.fraction()?); Ok(()) } },
-    Flag { long: "seed-time", short: None, aliases: &[], value: Some("MIN"), on: &["get", "seed"],
-        help: "go on uploading for so many minutes (fractions allowed)",
-        set: |a, v| { a.seed_time = Some(Duration::from_secs_f64(v.fraction()? * 60.0)); Ok(()) } },
-    Flag { long: "super-seed", short: None, aliases: &[], value: None, on: &["seed"],
-        help: "send every piece once before any twice (by itself where a tracker knows no other seed)",
-        set: |a, _| { a.super_seed = true; Ok(()) } },
-    Flag { long: "max-download-limit", short: None, aliases: &["download-limit"], value: Some("RATE"), on: &["get"],
-        help: "bytes a second at most, K M G are powers of 1024 (0: no limit)",
-        set: |a, v| { a.max_download_limit = v.rate()?; Ok(()) } },
-    Flag { long: "max-upload-limit", short: Some('u'), aliases: &["upload-limit"], value: Some("RATE"), on: &["get", "seed"],
-        help: "bytes a second at most, K M G are powers of 1024 (0: no limit)",
-        set: |a, v| { a.max_upload_limit = v.rate()?; Ok(()) } },
-    Flag { long: "check", short: None, aliases: &["check-integrity"], value: None, on: &["get", "seed"],
-        help: "hash all that is there before starting, whatever the resume file says",
-        set: |a, _| { a.check = true; Ok(()) } },
-    Flag { long: "trace", short: None, aliases: &[], value: Some("[=FILTER]"), on: &["get", "seed"],
-        help: "print every message and every decision with its reason; FILTER: wire,picker,choker,swarm,tracker,assembler",
-        set: |a, v| { a.trace = Some(v.optional()?); Ok(()) } },
-    Flag { long: "web-seed", short: Some('w'), aliases: &[], value: Some("URL"), on: &["create"],
-        help: "a server that has the data (BEP 19); repeatable",
-        set: |a, v| { a.web_seeds.push(v.text()?); Ok(()) } },
-    Flag { long: "piece-length", short: None, aliases: &["piece-size"], value: Some("SIZE"), on: &["create"],
-        help: "bytes a piece, K and M are powers of 1024 (by size: 16K to 16M)",
-        set: |a, v| { a.piece_length = Some(v.size()?); Ok(()) } },
-    Flag { long: "private", short: None, aliases: &[], value: None, on: &["create"],
-        help: "peers from the trackers only (BEP 27)",
-        set: |a, _| { a.private = true; Ok(()) } },
-    Flag { long: "comment", short: Some('c'), aliases: &[], value: Some("TEXT"), on: &["create"],
-        help: "a comment to put in the torrent",
-        set: |a, v| { a.comment = Some(v.text()?); Ok(()) } },
-    Flag { long: "name", short: Some('n'), aliases: &[], value: Some("NAME"), on: &["create"],
-        help: "the torrent's name (that of the file or folder)",
-        set: |a, v| { a.name = Some(v.text()?); Ok(()) } },
-    Flag { long: "source", short: None, aliases: &[], value: Some("TEXT"), on: &["create"],
-        help: "a source tag; it changes the info hash",
-        set: |a, v| { a.source = Some(v.text()?); Ok(()) } },
-    Flag { long: "no-date", short: None, aliases: &[], value: None, on: &["create"],
-        help: "leave the creation date out",
-        set: |a, _| { a.no_date = true; Ok(()) } },
-    Flag { long: "force", short: Some('f'), aliases: &[], value: None, on: &["create"],
-        help: "overwrite an existing .torrent",
-        set: |a, _| { a.force = true; Ok(()) } },
-    Flag { long: "piece-hashes", short: None, aliases: &[], value: None, on: &["show"],
-        help: "the SHA-1 of every piece too",
-        set: |a, _| { a.piece_hashes = true; Ok(()) } },
-    Flag { long: "json", short: None, aliases: &[], value: None, on: &[],
-        help: "one JSON object a line on standard output",
-        set: |a, _| { a.json = true; Ok(()) } },
-    Flag { long: "quiet", short: Some('q'), aliases: &[], value: None, on: &[],
-        help: "print nothing but errors",
-        set: |a, _| { a.quiet = true; Ok(()) } },
-    Flag { long: "verbose", short: Some('v'), aliases: &[], value: None, on: &[],
-        help: "say more; twice: still more",
-        set: |a, _| { a.verbose = a.verbose.saturating_add(1); Ok(()) } },
-    Flag { long: "help", short: Some('h'), aliases: &[], value: None, on: &[],
-        help: "this help; -h is shorter",
-        set: |a, _| { a.help = Some(Help::Long); Ok(()) } },
-    Flag { long: "version", short: Some('V'), aliases: &[], value: None, on: &[],
-        help: "the version",
-        set: |a, _| { a.version = true; Ok(()) } },
-];
-
-/// A flag's value, with the flag's name for the error message.
-struct Value {
-    flag: &'static str,
-    raw: Option<OsString>,
-}
-
-impl Value {
-    fn path(self) -> PathBuf {
-        self.raw.unwrap_or_default().into()
-    }
-
-    fn text(self) -> Result<String> {
-        let flag = self.flag;
-        let raw = self.raw.unwrap_or_default();
-        raw.into_string().map_err(|raw| anyhow!("--{flag} {}: not UTF-8", raw.display()))
-    }
-
-    /// The text after `=`, or none at all.
-    fn optional(self) -> Result<String> {
-        if self.raw.is_none() { Ok(String::new()) } else { self.text() }
-    }
-
-    fn parse<T: std::str::FromStr>(self, expected: &str) -> Result<T> {
-        let flag = self.flag;
-        let text = self.text()?;
-        text.trim().parse().map_err(|_| anyhow!("--{flag} {text}: expected {expected}"))
-    }
-
-    /// A tracker has its port here, everybody else has `--port`. The command may still follow.
-    fn listen(self, args: &mut Args) -> Result<()> {
-        let text = self.text()?;
-        let at = text.trim();
-        args.listen = at.parse().ok();
-        args.listen_at = at.parse().ok();
-        let expected = match (args.command, args.listen, args.listen_at) {
-            ("tracker", _, None) => "IP:PORT",
-            ("" | "tracker", _, Some(_)) | (_, Some(_), _) => return Ok(()),
-            ("", ..) => "an IP address, or IP:PORT",
-            _ => "an IP address",
-        };
-        bail!("--listen {text}: expected {expected}")
-    }
-
-    fn split(self) -> Result<Vec<Value>> {
-        let flag = self.flag;
-        let value = |one: &str| Value { flag, raw: Some(one.trim().into()) };
-        Ok(self.text()?.split(',').map(value).collect())
-    }
-
-    fn seconds(self) -> Result<Duration> {
-        let flag = self.flag;
-        let seconds: f64 = self.parse("seconds")?;
-        match Duration::try_from_secs_f64(seconds) {
-            Ok(time) if time <= Duration::from_secs(366 * 86_400) => Ok(time),
-            _ => bail!("--{flag} {seconds}: expected 0 to 31622400 seconds"),
-        }
-    }
-
-    /// A number of 0 to a million, with a point or without.
-    fn fraction(self) -> Result<f64> {
-        let flag = self.flag;
-        let number: f64 = self.parse("a number")?;
-        if (0.0..=1e6).contains(&number) {
-            Ok(number)
-        } else {
-            bail!("--{flag} {number}: expected 0 to 1000000")
-        }
-    }
-
-    /// Bytes, with `K` or `M` for powers of 1024.
-    fn size(self) -> Result<u32> {
-        let flag = self.flag;
-        let text = self.text()?;
-        let size = bytes(&text).and_then(|size| u32::try_from(size).ok());
-        size.with_context(|| format!("--{flag} {text}: expected a size such as 262144, 256K or 1M"))
-    }
-
-    /// Bytes a second, with `K`, `M` or `G` for powers of 1024.
-    fn rate(self) -> Result<u64> {
-        let flag = self.flag;
-        let text = self.text()?;
-        bytes(&text).with_context(|| format!("--{flag} {text}: expected a rate such as 500K or 2M"))
-    }
-}
-
-/// A number with `K`, `M` or `G` for powers of 1024, with or without the `B` or `iB` behind it.
-fn bytes(text: &str) -> Option<u64> {
-    let trimmed = text.trim().trim_end_matches("iB").trim_end_matches('B');
-    let (digits, unit) = match trimmed.char_indices().last()? {
-        (at, 'k' | 'K') => (&trimmed[..at], 1 << 10),
-        (at, 'm' | 'M') => (&trimmed[..at], 1 << 20),
-        (at, 'g' | 'G') => (&trimmed[..at], 1 << 30),
-        _ => (trimmed, 1u64),
-    };
-    let number: f64 = digits.trim().parse().ok()?;
-    let bytes = number * unit as f64;
-    (0.0..=1e15).contains(&bytes).then_some(bytes as u64)
 }
 
 /// Reads a command line (without the program's name).

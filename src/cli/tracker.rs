@@ -13,7 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 use super::flags::Args;
 use super::input::{self, Input};
 use super::output::Output;
-use super::{Exit, eprint_line, get};
+use super::{Exit, eprint_line, signals};
 use crate::hash::Sha1;
 use crate::json::{self, Object};
 use crate::printable::printable;
@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         ..Options::default()
     };
     let count = options.torrents.len();
-    let interrupted = get::catch_signals()?;
+    let interrupted = signals::catch()?;
     let place = args.listen_at.map_or(format!("port {PORT}"), |at| at.to_string());
     let server =
         TrackerServer::start(options).with_context(|| format!("cannot listen at {place}"))?;

@@ -11,14 +11,13 @@
 //! joined before it ends, but those of trackers that hang (they hold nothing).
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::finders::Finders;
 use super::links::{Links, Supplies, chunk_pool};
 use super::{Found, Options, Outcome, Summary, Update};
 use crate::address_book::Source;
@@ -27,14 +26,14 @@ use crate::bitfield::Bitfield;
 use crate::check::{self, Existing};
 use crate::event::{DELIVERIES_MAX, Event};
 use crate::hash::{PieceHashes, VerifiedSet};
-use crate::listener::{self, Listening};
+use crate::listener::Listening;
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
 use crate::resume;
 use crate::storage::{self, Reading, Writing};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
-use crate::tracker::{Me, Report, Totals, Trackers};
+use crate::tracker::{Me, Report};
 use crate::wire::handshake::PeerId;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
@@ -133,22 +132,6 @@ fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
     verified
 }
 
-/// One thread for each family that we listen at.
-fn listen<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    listening: &'scope Listening,
-    events: &Sender<Event>,
-) -> Result<()> {
-    for socket in &listening.sockets {
-        let events = events.clone();
-        Builder::new()
-            .name("listener".to_owned())
-            .spawn_scoped(scope, move || listener::run(socket, &events))
-            .context("cannot start a thread")?;
-    }
-    Ok(())
-}
-
 /// The end of a session that needed nobody.
 fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
@@ -178,13 +161,11 @@ struct Run<'scope, 'env> {
     wires: Wires,
     swarm: Swarm,
     links: Links<'scope, 'env>,
-    trackers: Trackers,
-    totals: Arc<Totals>,
+    finders: Finders<'env>,
     /// `None` where nothing is to be written.
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
     /// What may be uploaded.
     verified: VerifiedSet,
-    listening: &'env Listening,
     started: Instant,
     outcome: Option<Result<Outcome>>,
 }
@@ -223,13 +204,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        listen(scope, listening, &wires.events)?;
-        let totals = Arc::new(Totals::default());
-        totals.left.store(swarm.left(), Ordering::Relaxed);
         let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
-        let events = wires.events.clone();
-        let report = move |report| drop(events.send(Event::Tracker(report)));
-        let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
+        let finders = Finders::start(scope, options, listening, me, swarm.left(), &wires.events)?;
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
@@ -244,19 +220,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         };
         let links = Links::new(scope, context, outlets, supplies);
         let outcome = None;
-        Ok(Run {
-            options,
-            wires,
-            swarm,
-            links,
-            trackers,
-            totals,
-            assembler,
-            verified,
-            listening,
-            started,
-            outcome,
-        })
+        Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
     }
 
     /// The loop.
@@ -330,9 +294,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
 
     /// What the trackers will be told.
     fn post_totals(&self) {
-        self.totals.left.store(self.swarm.left(), Ordering::Relaxed);
-        self.totals.downloaded.store(self.swarm.downloaded(), Ordering::Relaxed);
-        self.totals.uploaded.store(self.swarm.uploaded(), Ordering::Relaxed);
+        let swarm = &self.swarm;
+        self.finders.post(swarm.left(), swarm.downloaded(), swarm.uploaded());
     }
 
     /// Carries out what the swarm has decided, until it has decided nothing more.
@@ -363,7 +326,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
-            Action::MorePeers => self.trackers.more_peers(),
+            Action::MorePeers => self.finders.more_peers(),
             Action::Finished => self.finished(now),
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
@@ -378,7 +341,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn finished(&mut self, now: Instant) {
         self.post_totals();
         if self.assembler.is_some() {
-            self.trackers.completed();
+            self.finders.completed();
         }
         if self.options.goal.is_none() {
             self.outcome = Some(Ok(Outcome::Complete));
@@ -393,20 +356,16 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let status = self.swarm.status(now);
         let accounts = self.swarm.accounts();
         self.post_totals();
-        let trackers = self.trackers;
-        // The farewell takes as long as a tracker takes to answer; meanwhile we clean up.
-        let farewell = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
         self.links.close();
         drop(self.wires.inbox);
-        self.listening.close();
+        // After the inbox: a listener that is woken finds that nobody listens to it.
+        let farewell = self.finders.stop();
         let saved = match self.assembler.map(ScopedJoinHandle::join) {
             None => Ok(()),
             Some(Ok((writing, have))) => keep(self.options, writing, &have),
             Some(Err(_)) => Err(anyhow!("the assembler's thread panicked")),
         };
-        if let Ok(farewell) = farewell {
-            let _ = farewell.join();
-        }
+        farewell.wait();
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
         Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })

@@ -1,0 +1,99 @@
+//! The finders: every hand that finds peers, or is found by them.
+//!
+//! ```text
+//! listener ── Accepted ──┐
+//! trackers ── Report ────┴──► session's inbox
+//! ```
+//!
+//! Layer: head. Owned by the session's thread, from before the first connection to after the last.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle, Scope};
+
+use anyhow::{Context, Result};
+use crossbeam_channel::Sender;
+
+use super::Options;
+use crate::event::Event;
+use crate::listener::{self, Listening};
+use crate::tracker::{Me, Totals, Trackers};
+
+pub struct Finders<'env> {
+    listening: &'env Listening,
+    trackers: Trackers,
+    totals: Arc<Totals>,
+}
+
+impl<'env> Finders<'env> {
+    /// Starts them all; `left` is what the first announces say.
+    pub fn start<'scope>(
+        scope: &'scope Scope<'scope, 'env>,
+        options: &Options,
+        listening: &'env Listening,
+        me: Me,
+        left: u64,
+        events: &Sender<Event>,
+    ) -> Result<Finders<'env>> {
+        listen(scope, listening, events)?;
+        let totals = Arc::new(Totals::default());
+        totals.left.store(left, Ordering::Relaxed);
+        let sender = events.clone();
+        let report = move |report| drop(sender.send(Event::Tracker(report)));
+        let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
+        Ok(Finders { listening, trackers, totals })
+    }
+
+    /// Asks for more peers, where the rules allow it.
+    pub fn more_peers(&self) {
+        self.trackers.more_peers();
+    }
+
+    /// The last piece has just been verified.
+    pub fn completed(&self) {
+        self.trackers.completed();
+    }
+
+    /// What trackers will be told, in bytes.
+    pub fn post(&self, left: u64, downloaded: u64, uploaded: u64) {
+        self.totals.left.store(left, Ordering::Relaxed);
+        self.totals.downloaded.store(downloaded, Ordering::Relaxed);
+        self.totals.uploaded.store(uploaded, Ordering::Relaxed);
+    }
+
+    /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
+    pub fn stop(self) -> Farewell {
+        self.listening.close();
+        let trackers = self.trackers;
+        let thread = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
+        Farewell(thread.ok())
+    }
+}
+
+/// Trackers being told that we leave, while the session cleans up.
+#[must_use]
+pub struct Farewell(Option<JoinHandle<()>>);
+
+impl Farewell {
+    pub fn wait(self) {
+        if let Some(thread) = self.0 {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One thread for each family that we listen at.
+fn listen<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    listening: &'scope Listening,
+    events: &Sender<Event>,
+) -> Result<()> {
+    for socket in &listening.sockets {
+        let events = events.clone();
+        Builder::new()
+            .name("listener".to_owned())
+            .spawn_scoped(scope, move || listener::run(socket, &events))
+            .context("cannot start a thread")?;
+    }
+    Ok(())
+}
