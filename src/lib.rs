@@ -35,6 +35,7 @@ pub mod create;
 pub mod event;
 pub mod limit;
 pub mod listener;
+pub mod lsd;
 pub mod peer;
 pub mod resume;
 pub mod storage;

@@ -64,6 +64,8 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Ask the local network too (BEP 14), unless the torrent is private.
+    pub lsd: bool,
     /// Connections at most.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -87,10 +89,10 @@ impl Options {
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
         let trackers = torrent.trackers.clone();
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, ..Options::at(layout) }
+        Options { trackers, lsd: true, ..Options::at(layout) }
     }
 
-    /// The usual, at a place of one's own choice and without trackers.
+    /// The usual, at a place of one's own choice and with `peers` only.
     pub fn at(layout: Layout) -> Options {
         Options {
             layout,
@@ -98,6 +100,7 @@ impl Options {
             port: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            lsd: false,
             max_peers: 50,
             stop_timeout: None,
             goal: None,

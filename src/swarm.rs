@@ -66,6 +66,8 @@ pub struct Config {
     pub super_seed: bool,
     /// The user has set a limit to what goes out.
     pub upload_limited: bool,
+    /// Peers come from the trackers and the user only (BEP 27).
+    pub private: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
     /// Whether every decision is told, and not only those that matter.
@@ -277,6 +279,9 @@ impl Swarm {
         match fact {
             Fact::Addresses { source, addrs } => {
                 self.tracker_answers += usize::from(source == Source::Tracker);
+                if self.config.private && !matches!(source, Source::User | Source::Tracker) {
+                    return;
+                }
                 for addr in addrs {
                     self.book.add(addr, source, now);
                 }

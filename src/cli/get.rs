@@ -98,6 +98,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
         port: args.port,
         peers: args.peers.clone(),
         trackers,
+        lsd: !args.no_lsd,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
         check: args.check,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! listener ── Accepted ──┐
-//! trackers ── Report ────┴──► session's inbox
+//! trackers ── Report ────┼──► session's inbox
+//! lsd ─────── Addresses ─┘
 //! ```
 //!
 //! Layer: head. Owned by the session's thread, from before the first connection to after the last.
@@ -15,14 +16,18 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Sender;
 
 use super::Options;
+use crate::address_book::Source;
 use crate::event::Event;
 use crate::listener::{self, Listening};
+use crate::lsd::Lsd;
+use crate::swarm::Fact;
 use crate::tracker::{Me, Totals, Trackers};
 
 pub struct Finders<'env> {
     listening: &'env Listening,
     trackers: Trackers,
     totals: Arc<Totals>,
+    lsd: Option<Lsd>,
 }
 
 impl<'env> Finders<'env> {
@@ -41,7 +46,17 @@ impl<'env> Finders<'env> {
         let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
-        Ok(Finders { listening, trackers, totals })
+        // A private torrent's peers come from its trackers only (BEP 27).
+        let with_lsd = options.lsd && !options.layout.torrent().private;
+        let lsd = with_lsd.then(|| {
+            let sender = events.clone();
+            let report = move |addr| {
+                let fact = Fact::Addresses { source: Source::Lsd, addrs: vec![addr] };
+                let _ = sender.send(Event::Fact(fact));
+            };
+            Lsd::start(me.info_hash, me.port, options.listen, report)
+        });
+        Ok(Finders { listening, trackers, totals, lsd })
     }
 
     /// Asks for more peers, where the rules allow it.
@@ -64,6 +79,8 @@ impl<'env> Finders<'env> {
     /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
     pub fn stop(self) -> Farewell {
         self.listening.close();
+        // Nobody is left to read what its threads report, so none of them waits.
+        self.lsd.into_iter().for_each(Lsd::stop);
         let trackers = self.trackers;
         let thread = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
         Farewell(thread.ok())

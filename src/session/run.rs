@@ -150,6 +150,7 @@ fn config(options: &Options, peer_id: PeerId) -> Config {
         goal: options.goal,
         super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
+        private: options.layout.torrent().private,
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),
     }

@@ -2,7 +2,8 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
-use std::net::SocketAddr;
+use std::cmp::Ordering;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::{
@@ -41,6 +42,14 @@ pub(super) const CROSSWISE: Duration = Duration::from_secs(5);
 
 /// How long one that dialled us in vain is thought to try again.
 const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
+
+/// An address that has no meaning outside its network.
+fn is_local(addr: SocketAddr) -> bool {
+    match addr.ip() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
 
 impl Swarm {
     /// Dials as many addresses as there are places for.
@@ -99,9 +108,13 @@ impl Swarm {
             // Both ends must close the same one of two connections that were dialled crosswise. One
             // that is older has blocks on the way, and stays.
             let twin = &self.peers[&other];
-            let crosswise = twin.incoming != hello.incoming && now < twin.since + CROSSWISE;
-            let keep_new = crosswise && hello.incoming == (self.config.peer_id < hello.peer_id);
-            if !keep_new {
+            let by = |addr: SocketAddr| (!addr.ip().is_loopback(), addr.is_ipv6());
+            let keep_new = match by(addr).cmp(&by(twin.addr)) {
+                Ordering::Equal if twin.incoming == hello.incoming => false,
+                Ordering::Equal => hello.incoming == (self.config.peer_id < hello.peer_id),
+                other => other.is_lt(),
+            };
+            if !keep_new || twin.since + CROSSWISE <= now {
                 return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);
             }
         }
@@ -136,9 +149,14 @@ impl Swarm {
     }
 
     /// A connection to the same client. An id alone proves nothing, since anybody can copy it, and
-    /// keep the one it belongs to out that way: it must come from the same host.
+    /// keep the one it belongs to out that way: it must come from the same host. On the local
+    /// network a host has several addresses, one of each kind, and is heard at all of them (BEP 14).
     fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
-        let same = |peer: &Peer| peer.id == hello.peer_id && peer.addr.ip() == hello.addr.ip();
+        let same_host = |one: SocketAddr, other: SocketAddr| {
+            let kind = |addr: SocketAddr| (addr.is_ipv6(), addr.ip().is_loopback());
+            one.ip() == other.ip() || is_local(one) && is_local(other) && kind(one) != kind(other)
+        };
+        let same = |peer: &Peer| peer.id == hello.peer_id && same_host(peer.addr, hello.addr);
         self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
     }
 

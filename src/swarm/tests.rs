@@ -34,6 +34,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         goal: None,
         super_seed: false,
         upload_limited: false,
+        private: false,
         trackers: 0,
         trace: true,
     };

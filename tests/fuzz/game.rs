@@ -103,6 +103,7 @@ impl<'a> Game<'a> {
             goal: None,
             super_seed: false,
             upload_limited: false,
+            private: false,
             trackers,
             // The rules want to know every decision.
             trace: true,

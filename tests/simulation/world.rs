@@ -206,6 +206,7 @@ impl World {
             goal: Some(Goal::default()),
             super_seed: nature.super_seed,
             upload_limited: false,
+            private: false,
             trackers: 1,
             trace: false,
         };
