@@ -36,6 +36,7 @@ pub mod event;
 pub mod limit;
 pub mod listener;
 pub mod peer;
+pub mod port_map;
 pub mod resume;
 pub mod storage;
 pub mod trace;

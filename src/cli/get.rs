@@ -96,6 +96,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
     Ok(Options {
         listen: args.listen,
         port: args.port,
+        port_map: !args.no_port_map,
         peers: args.peers.clone(),
         trackers,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! listener ── Accepted ──┐
-//! trackers ── Report ────┴──► session's inbox
+//! trackers ── Report ────┼──► session's inbox
+//! router ──── Report ────┘
 //! ```
 //!
 //! Layer: head. Owned by the session's thread, from before the first connection to after the last.
@@ -17,12 +18,14 @@ use crossbeam_channel::Sender;
 use super::Options;
 use crate::event::Event;
 use crate::listener::{self, Listening};
+use crate::port_map::PortMap;
 use crate::tracker::{Me, Totals, Trackers};
 
 pub struct Finders<'env> {
     listening: &'env Listening,
     trackers: Trackers,
     totals: Arc<Totals>,
+    port_map: Option<PortMap>,
 }
 
 impl<'env> Finders<'env> {
@@ -41,7 +44,11 @@ impl<'env> Finders<'env> {
         let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
-        Ok(Finders { listening, trackers, totals })
+        let sender = events.clone();
+        let report = move |report| drop(sender.send(Event::PortMap(report)));
+        let wanted = options.port_map.then_some(());
+        let port_map = wanted.and_then(|()| PortMap::start(me.port, options.listen, report));
+        Ok(Finders { listening, trackers, totals, port_map })
     }
 
     /// Asks for more peers, where the rules allow it.
@@ -61,9 +68,17 @@ impl<'env> Finders<'env> {
         self.totals.uploaded.store(uploaded, Ordering::Relaxed);
     }
 
+    /// A router passes this port of its own on to ours: trackers are told of it from now on.
+    pub fn mapped(&self, outside: u16) {
+        self.totals.outside_port.store(outside, Ordering::Relaxed);
+    }
+
     /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
     pub fn stop(self) -> Farewell {
         self.listening.close();
+        if let Some(port_map) = self.port_map {
+            port_map.stop();
+        }
         let trackers = self.trackers;
         let thread = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
         Farewell(thread.ok())

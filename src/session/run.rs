@@ -263,6 +263,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::PortMap(report) => {
+                self.options.trace.about("swarm", &report);
+                report.outside().into_iter().for_each(|port| self.finders.mapped(port));
+                let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }

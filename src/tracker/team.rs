@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub struct Totals {
     pub uploaded: AtomicU64,
     pub downloaded: AtomicU64,
     pub left: AtomicU64,
+    /// The port that a router has opened for us; 0 while it has not, and ours counts.
+    pub outside_port: AtomicU16,
 }
 
 /// What happens at the trackers. URLs are whole here; displayed they are cut down to the host.
