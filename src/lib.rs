@@ -37,6 +37,7 @@ pub mod limit;
 pub mod listener;
 pub mod peer;
 pub mod port_map;
+pub mod proxy;
 pub mod resume;
 pub mod storage;
 pub mod trace;

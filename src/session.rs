@@ -43,6 +43,7 @@ use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::port_map;
+use crate::proxy::Proxy;
 use crate::storage::Layout;
 use crate::swarm::{Account, Decision, Goal, Status};
 use crate::trace::Trace;
@@ -63,6 +64,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// Ask the router at home to let peers through (NAT-PMP, PCP).
     pub port_map: bool,
+    /// Dial peers and trackers through it, and be found by nobody.
+    pub proxy: Option<Proxy>,
     /// Peers to dial whatever the trackers say.
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
@@ -100,6 +103,7 @@ impl Options {
             listen: None,
             port: None,
             port_map: true,
+            proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
             max_peers: 50,

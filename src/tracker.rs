@@ -29,6 +29,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use crate::hash::Sha1;
+use crate::proxy::Proxy;
 
 pub mod answer;
 mod http;
@@ -189,13 +190,13 @@ impl Default for Limits {
 
 /// Announces once and waits for the answer: for commands that only want to know.
 pub fn announce(url: &str, announce: &Announce) -> Result<Answer> {
-    let (_hold, leash) = leash();
+    let (_hold, leash) = leash(None);
     call(&Target::parse(url)?, announce, &mut None, &once(), &leash)
 }
 
 /// Asks how large the swarm is, without joining it (BEP 15, BEP 48).
 pub fn scrape(url: &str, info_hash: Sha1) -> Result<Scrape> {
-    let (_hold, leash) = leash();
+    let (_hold, leash) = leash(None);
     match Target::parse(url)? {
         Target::Http(url) => http::scrape(&url, info_hash, &once(), &leash),
         Target::Udp(place) => udp::scrape(&place, info_hash, &once(), &leash),
@@ -240,6 +241,8 @@ impl Drop for Hold {
 /// The call's end of it.
 struct Leash {
     agent: ureq::Agent,
+    /// Everything goes through a proxy that the user has named.
+    through: bool,
     line: Receiver<Infallible>,
 }
 
@@ -250,9 +253,10 @@ impl Leash {
     }
 }
 
-fn leash() -> (Hold, Leash) {
+fn leash(proxy: Option<&Proxy>) -> (Hold, Leash) {
     // Never carries anything: only its end is of interest.
     let (sender, line) = bounded(1);
-    let agent = http::agent();
-    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, line })
+    let agent = http::agent(proxy);
+    let through = proxy.is_some();
+    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, through, line })
 }

@@ -48,7 +48,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let torrent = match input::load(operand)? {
+    let torrent = match input::load(operand, args.proxy.as_ref())? {
         Input::Torrent(torrent) => torrent,
         Input::Magnet(_) => bail!(
             "cannot download from a magnet link yet: it takes the metadata from peers (BEP 9), \
@@ -97,6 +97,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
         listen: args.listen,
         port: args.port,
         port_map: !args.no_port_map,
+        proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),

@@ -42,12 +42,15 @@ impl<'env> Finders<'env> {
         let totals = Arc::new(Totals::default());
         totals.left.store(left, Ordering::Relaxed);
         let sender = events.clone();
+        let report = move |report| drop(sender.send(Event::PortMap(report)));
+        // Through a proxy nobody can come in.
+        let port_map = match options.proxy {
+            None if options.port_map => PortMap::start(me.port, options.listen, report),
+            _ => None,
+        };
+        let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
-        let sender = events.clone();
-        let report = move |report| drop(sender.send(Event::PortMap(report)));
-        let wanted = options.port_map.then_some(());
-        let port_map = wanted.and_then(|()| PortMap::start(me.port, options.listen, report));
         Ok(Finders { listening, trackers, totals, port_map })
     }
 

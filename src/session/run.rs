@@ -77,11 +77,15 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
         let (writing, reading) = storage::open(&options.layout, &have)?;
         Disk { writing: Some(writing), reading, have }
     };
-    let listening =
-        Listening::open(options.listen, options.port).with_context(|| match options.port {
-            Some(port) => format!("cannot listen at port {port}"),
-            None => "cannot listen at any port".to_owned(),
-        })?;
+    let listening = match &options.proxy {
+        Some(_) => Listening::nowhere(),
+        None => {
+            Listening::open(options.listen, options.port).with_context(|| match options.port {
+                Some(port) => format!("cannot listen at port {port}"),
+                None => "cannot listen at any port".to_owned(),
+            })?
+        }
+    };
     std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
 }
 
@@ -182,7 +186,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let Disk { writing, reading, have } = disk;
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
-        let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        if !listening.sockets.is_empty() {
+            let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        }
         let started = Instant::now();
         let key = rng.u32(..);
         let mut swarm = Swarm::new(config(options, peer_id), have.clone(), rng, started);
@@ -204,7 +210,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
+        let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
+        let me = Me { info_hash, peer_id: peer_id.0, port: listening.port, key, proxy };
         let finders = Finders::start(scope, options, listening, me, swarm.left(), &wires.events)?;
         let context = Context {
             info_hash: torrent.info_hash,
@@ -217,6 +224,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             storage: reading,
             download_limit: options.download_limit.clone(),
             upload_limit: options.upload_limit.clone(),
+            proxy: options.proxy.clone(),
         };
         let links = Links::new(scope, context, outlets, supplies);
         let outcome = None;

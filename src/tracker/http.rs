@@ -22,6 +22,7 @@ use super::url::{self, percent_encode};
 use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
 use crate::hash::Sha1;
 use crate::printable::clipped;
+use crate::proxy::Proxy;
 
 /// How we introduce ourselves; some trackers let only known clients in, and then know whom to add.
 const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
@@ -38,9 +39,15 @@ const REDIRECTS_MAX: u32 = 5;
 /// How much of an error from below is shown.
 const WHY_MAX: usize = 200;
 
-/// A client whose requests can be interrupted from outside. It takes the environment's proxies.
-pub fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
+/// A client whose requests can be interrupted from outside. It takes the environment's proxies,
+/// unless it is given one.
+pub fn agent(proxy: Option<&Proxy>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder();
+    let config = match proxy {
+        Some(proxy) => config.proxy(Some(proxy.http())),
+        None => config,
+    };
+    config
         .user_agent(USER_AGENT)
         .http_status_as_error(false)
         // We follow them ourselves.
@@ -127,8 +134,8 @@ fn get(mut url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<
             .timeout_global(Some(left))
             .timeout_connect(Some(limits.connect))
             .timeout_resolve(Some(limits.connect));
-        if url.host().is_some_and(url::is_loopback) {
-            // No proxy can reach our own machine.
+        if !leash.through && url.host().is_some_and(url::is_loopback) {
+            // No proxy of the environment can reach our own machine.
             request = request.proxy(None);
         }
         let mut response = request.build().call().map_err(explain)?;
