@@ -239,16 +239,16 @@ fn status_json(event: &str, status: &Status) -> Object {
 }
 
 fn account_line(account: &Account) -> String {
-    let Account { id, addr, received, sent, .. } = account;
+    let Account { client, addr, received, sent, .. } = account;
     let (received, sent) = (units::size(*received), units::size(*sent));
-    format!("from {addr} ({}) {received}, to it {sent}", id.client())
+    format!("from {addr} ({client}) {received}, to it {sent}")
 }
 
 fn account_json(account: &Account) -> String {
     Object::new()
         .str("addr", &account.addr.to_string())
         .bool("incoming", account.incoming)
-        .str("client", &account.id.client())
+        .str("client", &account.client)
         .str("peer_id", &printable_bytes(&account.id.0))
         .num("received", account.received)
         .num("sent", account.sent)

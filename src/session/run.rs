@@ -34,7 +34,9 @@ use crate::resume;
 use crate::storage::{self, Reading, Writing};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report};
-use crate::wire::handshake::PeerId;
+use crate::wire::extended::Offer;
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::metadata::METADATA_LEN_MAX;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
@@ -141,14 +143,19 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
-    let status = Swarm::new(config(options, PeerId([0; 20])), have, rng, now).status(now);
+    let status = Swarm::new(config(options, PeerId([0; 20]), 0), have, rng, now).status(now);
     Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId) -> Config {
+fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
+    let metadata_size = match options.layout.torrent().info.len() {
+        size @ ..=METADATA_LEN_MAX => size as u32,
+        _ => 0,
+    };
     Config {
         geometry: options.layout.geometry(),
         peer_id,
+        offer: Offer { port, metadata_size, pex: false },
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
@@ -191,7 +198,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
         let started = Instant::now();
         let key = rng.u32(..);
-        let mut swarm = Swarm::new(config(options, peer_id), have.clone(), rng, started);
+        let mut swarm =
+            Swarm::new(config(options, peer_id, listening.port), have.clone(), rng, started);
         swarm.handle(
             started,
             Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
@@ -217,6 +225,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
+            reserved: Reserved::default().with_fast().with_extended(),
             trace: options.trace,
         };
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
