@@ -43,6 +43,7 @@ pub mod storage;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
+pub mod web;
 
 // Head: starts the hands, runs the loop.
 pub mod session;

@@ -21,15 +21,13 @@
 //!
 //! Layer: hands. This file owns nothing; it names what goes out and what comes in.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-
 use crate::hash::Sha1;
 use crate::proxy::Proxy;
+use crate::web::{self, Hold, Leash};
 
 pub mod answer;
 mod http;
@@ -222,41 +220,6 @@ fn call(
     }
 }
 
-/// What a call is held by. Dropping it interrupts the call wherever that is possible; a name look-up
-/// or a TCP connect in progress run into their own time-outs.
-struct Hold {
-    agent: ureq::Agent,
-    /// `Some` until the drop.
-    line: Option<Sender<Infallible>>,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // First the line, so that the call knows why its socket closes.
-        self.line = None;
-        self.agent.clone().shutdown();
-    }
-}
-
-/// The call's end of it.
-struct Leash {
-    agent: ureq::Agent,
-    /// Everything goes through a proxy that the user has named.
-    through: bool,
-    line: Receiver<Infallible>,
-}
-
-impl Leash {
-    /// Whether the caller has let go.
-    fn is_cut(&self) -> bool {
-        self.line.try_recv() == Err(TryRecvError::Disconnected)
-    }
-}
-
 fn leash(proxy: Option<&Proxy>) -> (Hold, Leash) {
-    // Never carries anything: only its end is of interest.
-    let (sender, line) = bounded(1);
-    let agent = http::agent(proxy);
-    let through = proxy.is_some();
-    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, through, line })
+    web::leash(http::agent(proxy), proxy.is_some())
 }
