@@ -48,3 +48,4 @@ pub mod session;
 // Programs.
 pub mod cli;
 pub mod progress;
+pub mod terminal;
