@@ -51,3 +51,4 @@ pub mod session;
 // Programs.
 pub mod cli;
 pub mod progress;
+pub mod terminal;

@@ -14,13 +14,14 @@ use super::flags::Args;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::view::View;
-use super::{Exit, eprint_line, one_operand, signals};
+use super::{Exit, one_operand, signals};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
 use crate::session::{Options, Outcome, Session};
 use crate::storage::Layout;
 use crate::swarm::Goal;
+use crate::terminal::eprint_line;
 use crate::trace::{TOPICS, Trace};
 
 /// How soon a signal is noticed at the latest.
@@ -62,6 +63,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let interrupted = signals::catch()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
+    view.name(&name);
     let followed = follow(&session, &interrupted, &mut view);
     if followed.is_err() {
         session.stopper().stop();

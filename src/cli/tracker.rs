@@ -13,10 +13,11 @@ use crossbeam_channel::RecvTimeoutError;
 use super::flags::Args;
 use super::input::{self, Input};
 use super::output::Output;
-use super::{Exit, eprint_line, signals};
+use super::{Exit, signals};
 use crate::hash::Sha1;
 use crate::json::{self, Object};
 use crate::printable::printable;
+use crate::terminal::eprint_line;
 use crate::tracker_server::{Options, Outcome, PORT, Sighting, TrackerServer, Via};
 use crate::units;
 

@@ -45,12 +45,17 @@ impl View {
         }
     }
 
+    /// The torrent's name, for the live line.
+    pub fn name(&mut self, name: &str) {
+        self.progress.name(name);
+    }
+
     pub fn update(&mut self, update: Update) -> Result<()> {
         if self.json {
             return self.update_json(&update);
         }
         match update {
-            Update::Checking { done, total } => self.progress.checking(done, total),
+            Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
             Update::Complete(status) => self.progress.say(&format!(
