@@ -37,11 +37,14 @@ pub mod limit;
 pub mod listener;
 pub mod lsd;
 pub mod peer;
+pub mod port_map;
+pub mod proxy;
 pub mod resume;
 pub mod storage;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
+pub mod web;
 
 // Head: starts the hands, runs the loop.
 pub mod session;
@@ -49,3 +52,4 @@ pub mod session;
 // Programs.
 pub mod cli;
 pub mod progress;
+pub mod terminal;

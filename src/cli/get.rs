@@ -14,13 +14,14 @@ use super::flags::Args;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::view::View;
-use super::{Exit, eprint_line, one_operand, signals};
+use super::{Exit, one_operand, signals};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
 use crate::session::{Options, Outcome, Session};
 use crate::storage::Layout;
 use crate::swarm::Goal;
+use crate::terminal::eprint_line;
 use crate::trace::{TOPICS, Trace};
 
 /// How soon a signal is noticed at the latest.
@@ -48,7 +49,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let torrent = match input::load(operand)? {
+    let torrent = match input::load(operand, args.proxy.as_ref())? {
         Input::Torrent(torrent) => torrent,
         Input::Magnet(_) => bail!(
             "cannot download from a magnet link yet: it takes the metadata from peers (BEP 9), \
@@ -62,6 +63,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let interrupted = signals::catch()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
+    view.name(&name);
     let followed = follow(&session, &interrupted, &mut view);
     if followed.is_err() {
         session.stopper().stop();
@@ -96,6 +98,8 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
     Ok(Options {
         listen: args.listen,
         port: args.port,
+        port_map: !args.no_port_map,
+        proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
         lsd: !args.no_lsd,
