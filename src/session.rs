@@ -72,6 +72,8 @@ pub struct Options {
     pub trackers: Vec<Vec<String>>,
     /// Ask the local network too (BEP 14), unless the torrent is private.
     pub lsd: bool,
+    /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
+    pub pex: bool,
     /// Connections at most.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -95,7 +97,7 @@ impl Options {
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
         let trackers = torrent.trackers.clone();
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, lsd: true, ..Options::at(layout) }
+        Options { trackers, lsd: true, pex: true, ..Options::at(layout) }
     }
 
     /// The usual, at a place of one's own choice and with `peers` only.
@@ -109,6 +111,7 @@ impl Options {
             peers: Vec::new(),
             trackers: Vec::new(),
             lsd: false,
+            pex: false,
             max_peers: 50,
             stop_timeout: None,
             goal: None,

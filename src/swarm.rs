@@ -19,6 +19,7 @@ mod dialling;
 mod extended;
 mod giving;
 mod peer;
+mod pex;
 mod status;
 mod super_seed;
 mod talk;
@@ -215,6 +216,8 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When it is looked next who is to be told of other peers.
+    next_exchange: Instant,
     /// When somebody who dialled us found no place.
     turned_away: Option<Instant>,
     tracker_answers: usize,
@@ -267,6 +270,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            next_exchange: now,
             last_choice: now,
             complete_since: None,
             done: false,
@@ -319,6 +323,7 @@ impl Swarm {
         self.dial(now);
         self.ask_everybody(now);
         self.give(now);
+        self.tell_of_others(now);
         let waited = now.saturating_duration_since(self.last_block);
         if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {
             self.actions.push(Action::GiveUp);

@@ -40,6 +40,7 @@ pub struct Args {
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
     pub no_lsd: bool,
+    pub no_pex: bool,
     pub no_port_map: bool,
     pub proxy: Option<Proxy>,
     pub max_peers: Option<u16>,

@@ -103,6 +103,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
         peers: args.peers.clone(),
         trackers,
         lsd: !args.no_lsd,
+        pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
         check: args.check,

@@ -21,8 +21,8 @@ use crate::address_book::Source;
 use crate::event::Event;
 use crate::listener::{self, Listening};
 use crate::lsd::Lsd;
-use crate::swarm::Fact;
 use crate::port_map::PortMap;
+use crate::swarm::Fact;
 use crate::tracker::{Me, Totals, Trackers};
 
 pub struct Finders<'env> {
@@ -53,6 +53,7 @@ impl<'env> Finders<'env> {
             None if options.port_map => PortMap::start(me.port, options.listen, report),
             _ => None,
         };
+        let (info_hash, port) = (me.info_hash, me.port);
         let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
@@ -64,7 +65,7 @@ impl<'env> Finders<'env> {
                 let fact = Fact::Addresses { source: Source::Lsd, addrs: vec![addr] };
                 let _ = sender.send(Event::Fact(fact));
             };
-            Lsd::start(me.info_hash, me.port, options.listen, report)
+            Lsd::start(info_hash, port, options.listen, report)
         });
         Ok(Finders { listening, trackers, totals, lsd, port_map })
     }

@@ -152,16 +152,19 @@ fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
         size @ ..=METADATA_LEN_MAX => size as u32,
         _ => 0,
     };
+    let torrent = options.layout.torrent();
+    // Of the peers of a private torrent only its trackers speak (BEP 27).
+    let pex = options.pex && !torrent.private;
     Config {
         geometry: options.layout.geometry(),
         peer_id,
-        offer: Offer { port, metadata_size, pex: false },
+        offer: Offer { port, metadata_size, pex },
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
-        private: options.layout.torrent().private,
+        private: torrent.private,
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),
     }

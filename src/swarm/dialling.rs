@@ -3,7 +3,7 @@
 //! Layer: decisions. A part of the swarm.
 
 use std::cmp::Ordering;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
+use crate::registry::{Reach, reach};
 use crate::wire::message::Message;
 
 /// Trackers are asked for more peers when there are fewer connections than this.
@@ -42,14 +43,6 @@ pub(super) const CROSSWISE: Duration = Duration::from_secs(5);
 
 /// How long one that dialled us in vain is thought to try again.
 const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
-
-/// An address that has no meaning outside its network.
-fn is_local(addr: SocketAddr) -> bool {
-    match addr.ip() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }
-}
 
 impl Swarm {
     /// Dials as many addresses as there are places for.
@@ -157,7 +150,8 @@ impl Swarm {
     fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
         let same_host = |one: SocketAddr, other: SocketAddr| {
             let kind = |addr: SocketAddr| (addr.is_ipv6(), addr.ip().is_loopback());
-            one.ip() == other.ip() || is_local(one) && is_local(other) && kind(one) != kind(other)
+            let local = [one, other].iter().all(|addr| reach(addr.ip()) != Reach::Everywhere);
+            one.ip() == other.ip() || local && kind(one) != kind(other)
         };
         let same = |peer: &Peer| peer.id == hello.peer_id && same_host(peer.addr, hello.addr);
         self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)

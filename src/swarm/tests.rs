@@ -2,6 +2,7 @@
 
 mod extended;
 mod people;
+mod pex;
 mod super_seed;
 mod talk;
 

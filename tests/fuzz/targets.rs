@@ -43,6 +43,12 @@ pub const TARGETS: &[Target] = &[
         check: wire::metadata,
     },
     Target {
+        name: "ut-pex",
+        seeds: wire::exchanges,
+        mutate: mutate::bencode,
+        check: wire::exchange,
+    },
+    Target {
         name: "tracker-http",
         seeds: tracker::answers,
         mutate: mutate::bencode,
