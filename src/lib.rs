@@ -15,6 +15,7 @@ pub mod json;
 pub mod magnet;
 pub mod metainfo;
 pub mod printable;
+pub mod select;
 pub mod units;
 pub mod wire;
 
@@ -38,6 +39,7 @@ pub mod listener;
 pub mod peer;
 pub mod resume;
 pub mod storage;
+pub mod stream;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;

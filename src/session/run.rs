@@ -31,7 +31,8 @@ use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
 use crate::resume;
-use crate::storage::{self, Reading, Writing};
+use crate::storage::{self, Aside, Reading, Writing};
+use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report};
 use crate::wire::handshake::PeerId;
@@ -54,27 +55,26 @@ pub struct Wires {
 /// The session's thread.
 pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
     let rng = fastrand::Rng::new();
-    let Some(Existing { have, sound, .. }) = look(options, &wires)? else {
+    let Some(mut existing) = look(options, &wires)? else {
         return Ok(nothing_to_do(options, Outcome::Stopped, None));
     };
-    if have.is_full() {
-        if !sound {
-            // Empty files are made, and a file that is too long is refused.
-            storage::open(&options.layout, &have)?;
-        }
-        resume::remove(&options.layout)?;
-        if options.goal.is_none() {
-            return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+    let wanted = options.layout.wanted();
+    let done = wanted.iter().all(|piece| existing.have.contains(piece));
+    if done {
+        put_in_order(options, &mut existing)?;
+        if options.goal.is_none() && options.stream.is_none() {
+            return Ok(nothing_to_do(options, Outcome::Complete, Some(existing.have)));
         }
     } else if options.seed_only {
         let place = options.layout.root();
-        let (have, pieces) = (have.count(), have.len());
+        let (have, pieces) = (wanted.common(&existing.have).count(), wanted.count());
         bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
-    let disk = if have.is_full() {
-        Disk { writing: None, reading: Reading::open(options.layout.clone())?, have }
+    let Existing { have, aside, .. } = existing;
+    let disk = if done {
+        Disk { writing: None, reading: Reading::open(options.layout.clone(), aside)?, have }
     } else {
-        let (writing, reading) = storage::open(&options.layout, &have)?;
+        let (writing, reading) = storage::open_with(&options.layout, &have, &aside)?;
         Disk { writing: Some(writing), reading, have }
     };
     let listening =
@@ -83,6 +83,19 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
             None => "cannot listen at any port".to_owned(),
         })?;
     std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
+}
+
+/// All that is wanted is there. Empty files are made, a file that is too long is refused, and files
+/// that were not wanted before get their share of what was kept aside.
+fn put_in_order(options: &Options, existing: &mut Existing) -> Result<()> {
+    if !existing.sound || !existing.aside.is_empty() {
+        let (writing, _) = storage::open_with(&options.layout, &existing.have, &existing.aside)?;
+        keep(options, writing, &existing.have)?;
+        existing.aside = Aside::load(&options.layout);
+    } else if existing.have.is_full() {
+        resume::remove(&options.layout)?;
+    }
+    Ok(())
 }
 
 /// What is on disk, and the ways to it.
@@ -107,9 +120,10 @@ fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
     let Some(existing) = check::start(&options.layout, options.check, &mut progress)? else {
         return Ok(None);
     };
+    let wanted = options.layout.wanted();
     let _ = wires.updates.try_send(Update::Found(Found {
-        have: existing.have.count(),
-        pieces: existing.have.len(),
+        have: wanted.common(&existing.have).count() as u32,
+        pieces: wanted.count(),
         different: existing.differ,
         resumed: existing.resumed,
     }));
@@ -150,6 +164,8 @@ fn config(options: &Options, peer_id: PeerId) -> Config {
         goal: options.goal,
         super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
+        wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
+        in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),
     }
@@ -166,6 +182,8 @@ struct Run<'scope, 'env> {
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
     /// What may be uploaded.
     verified: VerifiedSet,
+    /// Until it has ended.
+    stream: Option<Stream>,
     started: Instant,
     outcome: Option<Result<Outcome>>,
 }
@@ -212,6 +230,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
             pieces: options.layout.geometry().pieces(),
             trace: options.trace,
         };
+        let stream = options.stream.map(|output| {
+            let layout = &options.layout;
+            let file = layout.only_file().context("only one file can be streamed")?;
+            Stream::start(layout, file, reading.clone(), output, wires.events.clone())
+        });
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         let supplies = Supplies {
             storage: reading,
@@ -219,8 +242,18 @@ impl<'scope, 'env> Run<'scope, 'env> {
             upload_limit: options.upload_limit.clone(),
         };
         let links = Links::new(scope, context, outlets, supplies);
-        let outcome = None;
-        Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
+        Ok(Run {
+            options,
+            wires,
+            swarm,
+            links,
+            finders,
+            assembler,
+            verified,
+            stream: stream.transpose()?,
+            started,
+            outcome: None,
+        })
     }
 
     /// The loop.
@@ -238,6 +271,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.tick(now);
             }
             self.act(now);
+            if let Some(stream) = &mut self.stream {
+                stream.feed(&self.verified);
+            }
         }
         self.end()
     }
@@ -263,6 +299,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
+            Event::Streamed(End::Whole) => {
+                self.stream = None;
+                self.check_done();
+            }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }
@@ -337,16 +378,24 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
     }
 
-    /// Every piece is verified.
+    /// Every wanted piece is verified.
     fn finished(&mut self, now: Instant) {
         self.post_totals();
-        if self.assembler.is_some() {
+        // One that wanted a part only is no further copy of the torrent.
+        if self.assembler.is_some() && self.swarm.have().is_full() {
             self.finders.completed();
         }
-        if self.options.goal.is_none() {
-            self.outcome = Some(Ok(Outcome::Complete));
-        } else {
+        if self.options.goal.is_some() {
             let _ = self.wires.updates.try_send(Update::Complete(self.swarm.status(now)));
+        }
+        self.check_done();
+    }
+
+    /// Without a goal it is over when all is here, and has been written to whoever reads it.
+    fn check_done(&mut self) {
+        let done = self.swarm.complete_for_us() && self.stream.is_none();
+        if done && self.options.goal.is_none() {
+            self.outcome = Some(Ok(Outcome::Complete));
         }
     }
 
@@ -358,6 +407,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.post_totals();
         self.links.close();
         drop(self.wires.inbox);
+        if let Some(stream) = self.stream {
+            stream.close();
+        }
         // After the inbox: a listener that is woken finds that nobody listens to it.
         let farewell = self.finders.stop();
         let saved = match self.assembler.map(ScopedJoinHandle::join) {
@@ -372,9 +424,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
     }
 }
 
-/// Writes down what is verified, or removes the note where nothing is left to do.
+/// Writes down what is verified, or removes the note where nothing is left to do. What is kept aside
+/// needs the note.
 fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
-    if have.is_full() {
+    if options.temporary {
+        return Ok(());
+    }
+    if have.is_full() && writing.is_settled() {
         writing.check_in_place()?;
         drop(writing);
         return resume::remove(&options.layout);
