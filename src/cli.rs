@@ -13,7 +13,6 @@ pub mod flags;
 mod get;
 mod help;
 pub mod input;
-mod meter;
 mod output;
 mod place;
 mod show;
@@ -32,6 +31,7 @@ use flags::Args;
 use output::Output;
 
 use crate::printable::printable;
+use crate::terminal::eprint_line;
 
 /// The whole program: reads the command line, runs the command, reports how it ended.
 pub fn main() -> ExitCode {
@@ -109,10 +109,4 @@ fn print(text: &str) -> Result<Exit> {
 fn report(err: &anyhow::Error, exit: Exit) -> ExitCode {
     eprint_line(&format!("piecemeal: {}", printable(&format!("{err:#}"))));
     exit.into()
-}
-
-/// As `eprintln!`, but a closed or full standard error is no reason to panic.
-pub fn eprint_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -54,18 +54,18 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Starts to write one file of the torrent.
+    /// Starts to write the one file that is wanted.
     pub fn start(
         layout: &Layout,
-        file: usize,
         reading: Reading,
         output: Output,
-        events: Sender<Event>,
+        events: &Sender<Event>,
     ) -> Result<Stream> {
+        let file = layout.only_file().context("only one file can be streamed")?;
         let pieces = layout.pieces_of(file);
         let (proofs_in, proofs) = bounded(PROOFS_MAX);
         let (ends, ended) = bounded(0);
-        let layout = layout.clone();
+        let (layout, events) = (layout.clone(), events.clone());
         let body = move || {
             let result = write(&layout, file, reading, output, &proofs);
             drop::<Sender<()>>(ends);

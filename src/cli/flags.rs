@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::proxy::Proxy;
 use crate::select::Selection;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
@@ -39,6 +40,8 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_port_map: bool,
+    pub proxy: Option<Proxy>,
     pub max_peers: Option<u16>,
     pub stop_timeout: Option<Duration>,
     /// Go on uploading until so many sizes of the torrent have gone out, or for so long.

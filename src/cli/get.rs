@@ -15,13 +15,14 @@ use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::place::{self, Place};
 use super::view::View;
-use super::{Exit, Misuse, eprint_line, one_operand, show, signals};
+use super::{Exit, Misuse, one_operand, show, signals};
 use crate::limit::Limit;
 use crate::printable::printable;
 use crate::select::Selection;
 use crate::session::{Options, Outcome, Session};
 use crate::stream::Output;
 use crate::swarm::Goal;
+use crate::terminal::eprint_line;
 use crate::trace::{TOPICS, Trace};
 
 /// How soon a signal is noticed at the latest.
@@ -52,7 +53,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     if args.json && place::is_stream(args) {
         return Err(Misuse("-o - and --json both want standard output".to_owned()).into());
     }
-    let torrent = match input::load(operand)? {
+    let torrent = match input::load(operand, args.proxy.as_ref())? {
         Input::Torrent(torrent) => torrent,
         Input::Magnet(_) => bail!(
             "cannot download from a magnet link yet: it takes the metadata from peers (BEP 9), \
@@ -73,6 +74,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let interrupted = signals::catch()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
+    view.name(&name);
     let followed = follow(&session, &interrupted, &mut view);
     if followed.is_err() {
         session.stopper().stop();
@@ -98,6 +100,8 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
     Options {
         listen: args.listen,
         port: args.port,
+        port_map: !args.no_port_map,
+        proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),

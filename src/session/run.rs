@@ -10,32 +10,33 @@
 //! Layer: head. The session's thread. Owns the swarm and the connections; all other threads are
 //! joined before it ends, but those of trackers that hang (they hold nothing).
 
-use std::ops::ControlFlow;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::disk::{keep, look, proofs, put_in_order};
 use super::finders::Finders;
 use super::links::{Links, Supplies, chunk_pool};
-use super::{Found, Options, Outcome, Summary, Update};
+use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
-use crate::check::{self, Existing};
+use crate::check::Existing;
 use crate::event::{DELIVERIES_MAX, Event};
-use crate::hash::{PieceHashes, VerifiedSet};
+use crate::hash::VerifiedSet;
 use crate::listener::Listening;
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
-use crate::resume;
-use crate::storage::{self, Aside, Reading, Writing};
+use crate::storage::{self, Reading, Writing};
 use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report};
-use crate::wire::handshake::PeerId;
+use crate::wire::extended::Offer;
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::metadata::METADATA_LEN_MAX;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
@@ -77,25 +78,16 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
         let (writing, reading) = storage::open_with(&options.layout, &have, &aside)?;
         Disk { writing: Some(writing), reading, have }
     };
-    let listening =
-        Listening::open(options.listen, options.port).with_context(|| match options.port {
-            Some(port) => format!("cannot listen at port {port}"),
-            None => "cannot listen at any port".to_owned(),
-        })?;
+    let listening = match &options.proxy {
+        Some(_) => Listening::nowhere(),
+        None => {
+            Listening::open(options.listen, options.port).with_context(|| match options.port {
+                Some(port) => format!("cannot listen at port {port}"),
+                None => "cannot listen at any port".to_owned(),
+            })?
+        }
+    };
     std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
-}
-
-/// All that is wanted is there. Empty files are made, a file that is too long is refused, and files
-/// that were not wanted before get their share of what was kept aside.
-fn put_in_order(options: &Options, existing: &mut Existing) -> Result<()> {
-    if !existing.sound || !existing.aside.is_empty() {
-        let (writing, _) = storage::open_with(&options.layout, &existing.have, &existing.aside)?;
-        keep(options, writing, &existing.have)?;
-        existing.aside = Aside::load(&options.layout);
-    } else if existing.have.is_full() {
-        resume::remove(&options.layout)?;
-    }
-    Ok(())
 }
 
 /// What is on disk, and the ways to it.
@@ -104,30 +96,6 @@ struct Disk {
     writing: Option<Writing>,
     reading: Reading,
     have: Bitfield,
-}
-
-/// Finds out what is on disk. `None`: the user stopped it.
-fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
-    let mut last = Instant::now();
-    let mut progress = |done, total| {
-        let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
-        if TICK <= last.elapsed() {
-            last = Instant::now();
-            let _ = wires.updates.try_send(Update::Checking { done, total });
-        }
-        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let Some(existing) = check::start(&options.layout, options.check, &mut progress)? else {
-        return Ok(None);
-    };
-    let wanted = options.layout.wanted();
-    let _ = wires.updates.try_send(Update::Found(Found {
-        have: wanted.common(&existing.have).count() as u32,
-        pieces: wanted.count(),
-        different: existing.differ,
-        resumed: existing.resumed,
-    }));
-    Ok(Some(existing))
 }
 
 /// How many connections the operating system lets us have: each takes three descriptors (reader,
@@ -139,26 +107,24 @@ fn connections_max() -> Option<usize> {
     Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
 }
 
-/// The proofs for what was checked a moment ago, or is vouched for by a resume file.
-fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
-    let mut verified = VerifiedSet::new(have.len());
-    have.iter().filter_map(|piece| hashes.trust(piece)).for_each(|proof| verified.insert(proof));
-    verified
-}
-
 /// The end of a session that needed nobody.
 fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
-    let status = Swarm::new(config(options, PeerId([0; 20])), have, rng, now).status(now);
+    let status = Swarm::new(config(options, PeerId([0; 20]), 0), have, rng, now).status(now);
     Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId) -> Config {
+fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
+    let metadata_size = match options.layout.torrent().info.len() {
+        size @ ..=METADATA_LEN_MAX => size as u32,
+        _ => 0,
+    };
     Config {
         geometry: options.layout.geometry(),
         peer_id,
+        offer: Offer { port, metadata_size, pex: false },
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
@@ -200,10 +166,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let Disk { writing, reading, have } = disk;
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
-        let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        if !listening.sockets.is_empty() {
+            let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        }
         let started = Instant::now();
         let key = rng.u32(..);
-        let mut swarm = Swarm::new(config(options, peer_id), have.clone(), rng, started);
+        let mut swarm =
+            Swarm::new(config(options, peer_id, listening.port), have.clone(), rng, started);
         swarm.handle(
             started,
             Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
@@ -222,24 +191,25 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
+        let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
+        let me = Me { info_hash, peer_id: peer_id.0, port: listening.port, key, proxy };
         let finders = Finders::start(scope, options, listening, me, swarm.left(), &wires.events)?;
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
+            reserved: Reserved::default().with_fast().with_extended(),
             trace: options.trace,
         };
-        let stream = options.stream.map(|output| {
-            let layout = &options.layout;
-            let file = layout.only_file().context("only one file can be streamed")?;
-            Stream::start(layout, file, reading.clone(), output, wires.events.clone())
-        });
+        let stream =
+            |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
+        let stream = options.stream.map(stream).transpose()?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         let supplies = Supplies {
             storage: reading,
             download_limit: options.download_limit.clone(),
             upload_limit: options.upload_limit.clone(),
+            proxy: options.proxy.clone(),
         };
         let links = Links::new(scope, context, outlets, supplies);
         Ok(Run {
@@ -250,7 +220,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             finders,
             assembler,
             verified,
-            stream: stream.transpose()?,
+            stream,
             started,
             outcome: None,
         })
@@ -303,6 +273,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Event::Streamed(End::Whole) => {
                 self.stream = None;
                 self.check_done();
+            }
+            Event::PortMap(report) => {
+                self.options.trace.about("swarm", &report);
+                report.outside().into_iter().for_each(|port| self.finders.mapped(port));
+                let _ = self.wires.updates.try_send(Update::PortMap(report));
             }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
@@ -422,25 +397,4 @@ impl<'scope, 'env> Run<'scope, 'env> {
         saved?;
         Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
     }
-}
-
-/// Writes down what is verified, or removes the note where nothing is left to do. What is kept aside
-/// needs the note.
-fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
-    if options.temporary {
-        return Ok(());
-    }
-    if have.is_full() && writing.is_settled() {
-        writing.check_in_place()?;
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    if have.is_empty() {
-        // A note of nothing would only be litter.
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    writing.flush()?;
-    drop(writing);
-    resume::save(&options.layout, have)
 }

@@ -18,6 +18,7 @@ use super::folder::{Access, Folder};
 use super::layout::Layout;
 use crate::geometry::Span;
 use crate::hash::Verified;
+use crate::metainfo::Metainfo;
 
 /// How many files one reading end keeps mapped. Small, as there is one end for each peer: a thousand
 /// of them are 16,000 maps, and the kernel allows 65,530.
@@ -52,6 +53,11 @@ enum Held {
 impl Reading {
     pub(super) fn new(layout: Layout, folder: Arc<Folder>, aside: Aside) -> Reading {
         Reading { layout, folder, aside, open: Recent::new(MAPS_MAX, DESCRIPTORS_MAX) }
+    }
+
+    /// The torrent that is read.
+    pub fn torrent(&self) -> &Metainfo {
+        self.layout.torrent()
     }
 
     /// A reading end alone, for data that is all there, in the files or aside.
