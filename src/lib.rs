@@ -15,6 +15,7 @@ pub mod json;
 pub mod magnet;
 pub mod metainfo;
 pub mod printable;
+pub mod select;
 pub mod units;
 pub mod wire;
 
@@ -41,6 +42,7 @@ pub mod port_map;
 pub mod proxy;
 pub mod resume;
 pub mod storage;
+pub mod stream;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;

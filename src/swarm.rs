@@ -73,6 +73,10 @@ pub struct Config {
     pub upload_limited: bool,
     /// Peers come from the trackers and the user only (BEP 27).
     pub private: bool,
+    /// The pieces to fetch; all of them if it is not given.
+    pub wanted: Option<Bitfield>,
+    /// The pieces come in their order, not the rarest first.
+    pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
     /// Whether every decision is told, and not only those that matter.
@@ -161,7 +165,7 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
-    /// Every piece is verified. Without a goal this is the end.
+    /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
     Done,
@@ -253,9 +257,17 @@ impl Totals {
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
+        let choker = Choker::new(rng.fork(), now);
+        let mut picker = Picker::new(config.geometry, have, rng.fork());
+        if let Some(wanted) = &config.wanted {
+            picker = picker.wanting(wanted.clone());
+        }
+        if config.in_order {
+            picker = picker.in_order();
+        }
         let mut swarm = Swarm {
-            choker: Choker::new(rng.fork(), now),
-            picker: Picker::new(config.geometry, have, rng.fork()),
+            choker,
+            picker,
             super_seed: None,
             rng,
             config,
@@ -281,7 +293,7 @@ impl Swarm {
             finished: false,
         };
         swarm.check_finished(now);
-        if swarm.config.super_seed {
+        if swarm.config.super_seed && swarm.have().is_full() {
             swarm.super_seed();
         }
         swarm
@@ -340,18 +352,15 @@ impl Swarm {
         self.picker.have()
     }
 
-    /// Bytes that are not verified yet.
+    /// Bytes of wanted pieces that are not verified yet.
     pub fn left(&self) -> u64 {
-        let geometry = self.picker.geometry();
-        let missing = geometry.pieces() - self.have().count();
-        // Only the last piece may be shorter than the others.
-        let short = match geometry.pieces().checked_sub(1) {
-            Some(last) if !self.have().contains(last) => {
-                geometry.piece_length() - geometry.piece_len(last)
-            }
-            _ => 0,
-        };
-        u64::from(missing) * u64::from(geometry.piece_length()) - u64::from(short)
+        self.picker.wanted_bytes().1
+    }
+
+    /// Whether every wanted piece is verified. If not all pieces are wanted that makes us a partial
+    /// seed (BEP 21): one that fetches nothing more, and does not have all.
+    pub fn complete_for_us(&self) -> bool {
+        self.picker.wanted().1 == 0
     }
 
     /// Bytes of blocks received in this run.
@@ -360,7 +369,7 @@ impl Swarm {
     }
 
     fn check_finished(&mut self, now: Instant) {
-        if self.have().is_full() && !self.finished {
+        if self.complete_for_us() && !self.finished {
             self.finished = true;
             self.complete_since = Some(now);
             self.actions.push(Action::Finished);

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::proxy::Proxy;
+use crate::select::Selection;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
@@ -49,6 +50,10 @@ pub struct Args {
     pub seed_ratio: Option<f64>,
     pub seed_time: Option<Duration>,
     pub super_seed: bool,
+    /// The files to fetch; all, unless given.
+    pub select: Selection,
+    pub list: bool,
+    pub sequential: bool,
     /// Bytes a second; 0 means no limit.
     pub max_download_limit: u64,
     pub max_upload_limit: u64,

@@ -35,6 +35,8 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         max_peers: 50,
         stop_timeout: None,
         goal: None,
+        wanted: None,
+        in_order: false,
         super_seed: false,
         upload_limited: false,
         private: false,

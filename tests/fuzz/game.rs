@@ -103,6 +103,8 @@ impl<'a> Game<'a> {
             max_peers,
             stop_timeout,
             goal: None,
+            wanted: None,
+            in_order: false,
             super_seed: false,
             upload_limited: false,
             private: false,
