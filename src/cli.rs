@@ -6,6 +6,7 @@
 //!
 //! Layer: programs.
 
+mod completions;
 mod create;
 mod decode;
 mod exit;
@@ -13,6 +14,7 @@ pub mod flags;
 mod get;
 mod help;
 pub mod input;
+mod man;
 mod output;
 mod show;
 mod signals;
@@ -29,7 +31,7 @@ pub use exit::Exit;
 use flags::Args;
 use output::Output;
 
-use crate::printable::printable;
+use crate::printable::{clipped, printable};
 use crate::terminal::eprint_line;
 
 /// The whole program: reads the command line, runs the command, reports how it ended.
@@ -62,6 +64,8 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "completions" => completions(args),
+        "man" => print(&man::page()),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));
             Ok(Exit::Usage)
@@ -80,6 +84,18 @@ fn one_operand(args: &Args) -> Option<&OsStr> {
                 "piecemeal: {command} takes one operand, not {count}; see piecemeal {command} --help"
             ));
             None
+        }
+    }
+}
+
+fn completions(args: &Args) -> Result<Exit> {
+    let Some(shell) = one_operand(args) else { return Ok(Exit::Usage) };
+    match completions::script(&shell.to_string_lossy()) {
+        Some(script) => print(&script),
+        None => {
+            let (shell, shells) = (clipped(&shell.to_string_lossy(), 40), completions::SHELLS);
+            eprint_line(&format!("piecemeal: {shell}: completions are for {}", shells.join(", ")));
+            Ok(Exit::Usage)
         }
     }
 }

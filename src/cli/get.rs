@@ -28,14 +28,18 @@ use crate::trace::{TOPICS, Trace};
 const GLANCE: Duration = Duration::from_millis(100);
 
 pub fn run(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, (goal != Goal::default()).then_some(goal), false)
+    let stays = args.keep_seeding || args.seed_ratio.is_some() || args.seed_time.is_some();
+    transfer(args, stays.then(|| goal(args)), false)
+}
+
+/// When it has given enough. A ratio of 0 is none, as aria2 has it.
+fn goal(args: &Args) -> Goal {
+    Goal { ratio: args.seed_ratio.filter(|&ratio| 0.0 < ratio), time: args.seed_time }
 }
 
 /// `piecemeal seed`: as `get`, of data that is all there, until the goal or Ctrl-C.
 pub fn seed(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, Some(goal), true)
+    transfer(args, Some(goal(args)), true)
 }
 
 fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
