@@ -13,6 +13,7 @@ mod exit;
 pub mod flags;
 mod get;
 mod help;
+mod hook;
 pub mod input;
 mod man;
 mod output;

@@ -36,11 +36,14 @@ pub mod event;
 pub mod limit;
 pub mod listener;
 pub mod peer;
+pub mod port_map;
+pub mod proxy;
 pub mod resume;
 pub mod storage;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
+pub mod web;
 
 // Head: starts the hands, runs the loop.
 pub mod session;

@@ -42,6 +42,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
+use crate::port_map;
+use crate::proxy::Proxy;
 use crate::storage::Layout;
 use crate::swarm::{Account, Decision, Goal, Status};
 use crate::trace::Trace;
@@ -60,6 +62,10 @@ pub struct Options {
     pub listen: Option<IpAddr>,
     /// Listen at this port; at a free one if it is not given.
     pub port: Option<u16>,
+    /// Ask the router at home to let peers through (NAT-PMP, PCP).
+    pub port_map: bool,
+    /// Dial peers and trackers through it, and be found by nobody.
+    pub proxy: Option<Proxy>,
     /// Peers to dial whatever the trackers say.
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
@@ -96,6 +102,8 @@ impl Options {
             layout,
             listen: None,
             port: None,
+            port_map: true,
+            proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
             max_peers: 50,
@@ -129,6 +137,8 @@ pub enum Update {
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),
+    /// What the router at home said to our wish to be reachable.
+    PortMap(port_map::Report),
     /// Every piece is verified; from now on it only gives.
     Complete(Status),
     Decided(Decision),

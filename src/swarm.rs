@@ -7,7 +7,7 @@
 //! It holds no socket, no file and no clock: the time is an argument. So a test can play a swarm of
 //! a thousand peers in virtual time and get the same answer every time, and everything that is ever
 //! decided has its place here: whom to dial ([`dialling`]), what to make of a message ([`talk`]),
-//! what to ask of whom ([`asking`]), whom to drop or ban, when we are done.
+//! what extensions say ([`extended`]), what to ask of whom ([`asking`]), whom to drop or ban, when we are done.
 //!
 //! Layer: decisions. Runs on the session's thread, which brings the facts and carries out the
 //! actions. Owns the peers, the picker, the address book.
@@ -16,6 +16,7 @@ mod account;
 mod asking;
 mod decision;
 mod dialling;
+mod extended;
 mod giving;
 mod peer;
 mod status;
@@ -34,6 +35,7 @@ use crate::choker::Choker;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::{ConnId, Picker};
 use crate::rate::Rate;
+use crate::wire::extended::Offer;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
@@ -56,6 +58,8 @@ const DEPARTED_MAX: usize = 256;
 pub struct Config {
     pub geometry: Geometry,
     pub peer_id: PeerId,
+    /// What our extended handshake says.
+    pub offer: Offer,
     /// Connections at most, those being dialled included.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -172,6 +176,11 @@ pub enum Order {
     Ask(Vec<Span>),
     /// A block that the peer asked for.
     Upload(Span),
+    /// A piece of the metadata that it asked for, under its id for such messages (BEP 9).
+    Metadata {
+        id: u8,
+        piece: u32,
+    },
     /// It does not want this block any more.
     Withdraw(Span),
     /// It gets none of those that wait.
@@ -346,6 +355,9 @@ impl Swarm {
             self.complete_since = Some(now);
             self.actions.push(Action::Finished);
             self.drop_seeds(now);
+            if self.fetches_nothing() {
+                self.say_upload_only();
+            }
         }
     }
 
@@ -354,10 +366,10 @@ impl Swarm {
         self.finished && self.config.goal.is_none()
     }
 
-    /// Two that have everything have nothing to say to each other.
+    /// Two of which neither fetches anything have nothing to say to each other (BEP 21).
     fn drop_seeds(&mut self, now: Instant) {
         if self.finished && !self.closing() {
-            let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
+            let seeds = self.peers.iter().filter(|(_, peer)| peer.fetches_nothing());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
             if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
                 state.end();

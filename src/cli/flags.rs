@@ -20,6 +20,8 @@ use table::HABITS;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
+use crate::proxy::Proxy;
+
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_port_map: bool,
+    pub proxy: Option<Proxy>,
     pub max_peers: Option<u16>,
     pub stop_timeout: Option<Duration>,
     /// Go on uploading until so many sizes of the torrent have gone out, or for so long.

@@ -11,6 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::flags::Args;
+use super::hook::Hook;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::view::View;
@@ -18,7 +19,7 @@ use super::{Exit, one_operand, signals};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
-use crate::session::{Options, Outcome, Session};
+use crate::session::{Options, Outcome, Session, Update};
 use crate::storage::Layout;
 use crate::swarm::Goal;
 use crate::terminal::eprint_line;
@@ -53,7 +54,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let torrent = match input::load(operand)? {
+    let torrent = match input::load(operand, args.proxy.as_ref())? {
         Input::Torrent(torrent) => torrent,
         Input::Magnet(_) => bail!(
             "cannot download from a magnet link yet: it takes the metadata from peers (BEP 9), \
@@ -64,23 +65,27 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let super_seed = args.super_seed;
     let options = Options { goal, seed_only, super_seed, ..options(args, *torrent, trace)? };
     let place = options.layout.root();
+    let mut hook = Hook::new(args, &options.layout);
     let interrupted = signals::catch()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
     view.name(&name);
-    let followed = follow(&session, &interrupted, &mut view);
+    let followed = follow(&session, &interrupted, &mut view, &mut hook);
     if followed.is_err() {
         session.stopper().stop();
     }
     let summary = session.join()?;
     view.finish();
+    if summary.outcome == Outcome::Complete && !seed_only {
+        hook.start()?;
+    }
     let exit = followed.and_then(|()| view.end(&name, &place.display().to_string(), &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
             Err(anyhow!("stopped before the end: {err:#}"))
         }
-        exit => exit,
+        exit => hook.wait().and(exit),
     }
 }
 
@@ -102,6 +107,8 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
     Ok(Options {
         listen: args.listen,
         port: args.port,
+        port_map: !args.no_port_map,
+        proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
@@ -115,7 +122,12 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
 }
 
 /// Shows what happens until the session has ended.
-fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Result<()> {
+fn follow(
+    session: &Session,
+    interrupted: &AtomicBool,
+    view: &mut View,
+    hook: &mut Hook,
+) -> Result<()> {
     let mut stopping = false;
     loop {
         if interrupted.load(Ordering::Relaxed) && !stopping {
@@ -123,7 +135,12 @@ fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Resul
             session.stopper().stop();
         }
         match session.updates().recv_timeout(GLANCE) {
-            Ok(update) => view.update(update)?,
+            Ok(update) => {
+                if let Update::Complete(_) = update {
+                    hook.start()?;
+                }
+                view.update(update)?;
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }

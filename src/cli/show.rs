@@ -18,7 +18,7 @@ use crate::printable::printable;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let input = input::load(operand)?;
+    let input = input::load(operand, args.proxy.as_ref())?;
     let mut out = Output::new();
     match (&input, args.json) {
         (Input::Torrent(torrent), true) => out.line(torrent_json(torrent, args.piece_hashes))?,

@@ -51,7 +51,7 @@ fn served(operand: &OsStr) -> Result<(Sha1, Option<String>)> {
     if let Some(info_hash) = operand.to_str().and_then(Sha1::from_hex) {
         return Ok((info_hash, None));
     }
-    Ok(match input::load(operand)? {
+    Ok(match input::load(operand, None)? {
         Input::Torrent(torrent) => (torrent.info_hash, Some(torrent.name)),
         Input::Magnet(magnet) => (magnet.info_hash, magnet.name),
     })

@@ -29,7 +29,7 @@ const NAMED_MAX: usize = 10;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let Input::Torrent(torrent) = input::load(operand)? else {
+    let Input::Torrent(torrent) = input::load(operand, args.proxy.as_ref())? else {
         bail!("{}: a magnet link has no hashes; give the .torrent", input::shown(operand));
     };
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));

@@ -68,10 +68,14 @@ impl View {
             Update::Tracker(report) if self.verbose || is_bad(&report) => {
                 self.progress.say(&report.to_string());
             }
+            Update::PortMap(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::Decided(decision) if self.verbose || decision.matters() => {
                 self.progress.say(&decision.to_string());
             }
-            Update::Listening { .. } | Update::Tracker(_) | Update::Decided(_) => {}
+            Update::Listening { .. }
+            | Update::Tracker(_)
+            | Update::PortMap(_)
+            | Update::Decided(_) => {}
         }
         Ok(())
     }
@@ -101,6 +105,9 @@ impl View {
                 .str("peer_id", &printable_bytes(&peer_id.0)),
             Update::Tracker(report) => {
                 Object::new().str("event", "tracker").str("message", &report.to_string())
+            }
+            Update::PortMap(report) => {
+                Object::new().str("event", "port_map").str("message", &report.to_string())
             }
             Update::Decided(decision) => decision_json(decision),
         };
@@ -237,16 +244,16 @@ fn status_json(event: &str, status: &Status) -> Object {
 }
 
 fn account_line(account: &Account) -> String {
-    let Account { id, addr, received, sent, .. } = account;
+    let Account { client, addr, received, sent, .. } = account;
     let (received, sent) = (units::size(*received), units::size(*sent));
-    format!("from {addr} ({}) {received}, to it {sent}", id.client())
+    format!("from {addr} ({client}) {received}, to it {sent}")
 }
 
 fn account_json(account: &Account) -> String {
     Object::new()
         .str("addr", &account.addr.to_string())
         .bool("incoming", account.incoming)
-        .str("client", &account.id.client())
+        .str("client", &account.client)
         .str("peer_id", &printable_bytes(&account.id.0))
         .num("received", account.received)
         .num("sent", account.sent)

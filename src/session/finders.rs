@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! listener ── Accepted ──┐
-//! trackers ── Report ────┴──► session's inbox
+//! trackers ── Report ────┼──► session's inbox
+//! router ──── Report ────┘
 //! ```
 //!
 //! Layer: head. Owned by the session's thread, from before the first connection to after the last.
@@ -17,12 +18,14 @@ use crossbeam_channel::Sender;
 use super::Options;
 use crate::event::Event;
 use crate::listener::{self, Listening};
+use crate::port_map::PortMap;
 use crate::tracker::{Me, Totals, Trackers};
 
 pub struct Finders<'env> {
     listening: &'env Listening,
     trackers: Trackers,
     totals: Arc<Totals>,
+    port_map: Option<PortMap>,
 }
 
 impl<'env> Finders<'env> {
@@ -39,9 +42,16 @@ impl<'env> Finders<'env> {
         let totals = Arc::new(Totals::default());
         totals.left.store(left, Ordering::Relaxed);
         let sender = events.clone();
+        let report = move |report| drop(sender.send(Event::PortMap(report)));
+        // Through a proxy nobody can come in.
+        let port_map = match options.proxy {
+            None if options.port_map => PortMap::start(me.port, options.listen, report),
+            _ => None,
+        };
+        let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
-        Ok(Finders { listening, trackers, totals })
+        Ok(Finders { listening, trackers, totals, port_map })
     }
 
     /// Asks for more peers, where the rules allow it.
@@ -61,9 +71,17 @@ impl<'env> Finders<'env> {
         self.totals.uploaded.store(uploaded, Ordering::Relaxed);
     }
 
+    /// A router passes this port of its own on to ours: trackers are told of it from now on.
+    pub fn mapped(&self, outside: u16) {
+        self.totals.outside_port.store(outside, Ordering::Relaxed);
+    }
+
     /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
     pub fn stop(self) -> Farewell {
         self.listening.close();
+        if let Some(port_map) = self.port_map {
+            port_map.stop();
+        }
         let trackers = self.trackers;
         let thread = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
         Farewell(thread.ok())

@@ -34,7 +34,9 @@ use crate::resume;
 use crate::storage::{self, Reading, Writing};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report};
-use crate::wire::handshake::PeerId;
+use crate::wire::extended::Offer;
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::metadata::METADATA_LEN_MAX;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
@@ -77,11 +79,15 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
         let (writing, reading) = storage::open(&options.layout, &have)?;
         Disk { writing: Some(writing), reading, have }
     };
-    let listening =
-        Listening::open(options.listen, options.port).with_context(|| match options.port {
-            Some(port) => format!("cannot listen at port {port}"),
-            None => "cannot listen at any port".to_owned(),
-        })?;
+    let listening = match &options.proxy {
+        Some(_) => Listening::nowhere(),
+        None => {
+            Listening::open(options.listen, options.port).with_context(|| match options.port {
+                Some(port) => format!("cannot listen at port {port}"),
+                None => "cannot listen at any port".to_owned(),
+            })?
+        }
+    };
     std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
 }
 
@@ -137,14 +143,19 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
-    let status = Swarm::new(config(options, PeerId([0; 20])), have, rng, now).status(now);
+    let status = Swarm::new(config(options, PeerId([0; 20]), 0), have, rng, now).status(now);
     Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId) -> Config {
+fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
+    let metadata_size = match options.layout.torrent().info.len() {
+        size @ ..=METADATA_LEN_MAX => size as u32,
+        _ => 0,
+    };
     Config {
         geometry: options.layout.geometry(),
         peer_id,
+        offer: Offer { port, metadata_size, pex: false },
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
@@ -182,10 +193,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let Disk { writing, reading, have } = disk;
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
-        let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        if !listening.sockets.is_empty() {
+            let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        }
         let started = Instant::now();
         let key = rng.u32(..);
-        let mut swarm = Swarm::new(config(options, peer_id), have.clone(), rng, started);
+        let mut swarm =
+            Swarm::new(config(options, peer_id, listening.port), have.clone(), rng, started);
         swarm.handle(
             started,
             Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
@@ -204,12 +218,14 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
+        let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
+        let me = Me { info_hash, peer_id: peer_id.0, port: listening.port, key, proxy };
         let finders = Finders::start(scope, options, listening, me, swarm.left(), &wires.events)?;
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
+            reserved: Reserved::default().with_fast().with_extended(),
             trace: options.trace,
         };
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
@@ -217,6 +233,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             storage: reading,
             download_limit: options.download_limit.clone(),
             upload_limit: options.upload_limit.clone(),
+            proxy: options.proxy.clone(),
         };
         let links = Links::new(scope, context, outlets, supplies);
         let outcome = None;
@@ -263,6 +280,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::PortMap(report) => {
+                self.options.trace.about("swarm", &report);
+                report.outside().into_iter().for_each(|port| self.finders.mapped(port));
+                let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }

@@ -17,6 +17,7 @@ use super::folder::{Access, Folder};
 use super::layout::Layout;
 use crate::geometry::Span;
 use crate::hash::Verified;
+use crate::metainfo::Metainfo;
 
 /// How many files one reading end keeps mapped. Small, as there is one end for each peer: a thousand
 /// of them are 16,000 maps, and the kernel allows 65,530.
@@ -50,6 +51,11 @@ enum Held {
 impl Reading {
     pub(super) fn new(layout: Layout, folder: Arc<Folder>) -> Reading {
         Reading { layout, folder, open: Recent::new(MAPS_MAX, DESCRIPTORS_MAX) }
+    }
+
+    /// The torrent that is read.
+    pub fn torrent(&self) -> &Metainfo {
+        self.layout.torrent()
     }
 
     /// A reading end alone, for data that is all there.

@@ -108,13 +108,16 @@ impl Swarm {
         let pieces = self.picker.geometry().pieces();
         let mut peer = Peer::new(addr, hello.incoming, hello.peer_id, pieces, now);
         peer.fast = hello.reserved.fast();
+        peer.speaks_extended = hello.reserved.extended();
         let client = hello.peer_id.client();
         self.announce(Decision::Welcome { conn, addr, client, incoming: hello.incoming });
         if let Some(state) = self.super_seed.as_mut().filter(|state| state.is_hiding()) {
             state.welcome(conn, pieces, now);
         }
-        self.say_what_we_have(conn, peer.fast);
+        let fast = peer.fast;
         self.peers.insert(conn, peer);
+        self.say_extended(conn);
+        self.say_what_we_have(conn, fast);
         // Only now: the place that becomes free is the other one's, not this one's too.
         if let Some(other) = twin {
             self.drop_peer(other, DropReason::Duplicate { of: conn }, now);

@@ -12,7 +12,7 @@ use crate::wire::message::Message;
 
 /// Requests of one peer that may wait for their turn. Past it they are refused, or dropped where the
 /// peer does not speak of refusals (libtorrent takes 2,000, Transmission 512).
-const QUEUE_MAX: usize = 512;
+pub(super) const QUEUE_MAX: usize = 512;
 
 /// The longest block that we give: what clients ask for is 16 KiB; some took 128 KiB years ago.
 const GIVE_MAX: u32 = 8 * BLOCK_LEN;
@@ -54,7 +54,7 @@ impl Swarm {
             .iter_mut()
             .map(|(&conn, peer)| Contender {
                 conn,
-                interested: peer.wants || open,
+                interested: (peer.wants || open) && !peer.fetches_nothing(),
                 snubs: peer.snubbed.is_some(),
                 gives: peer.down.per_second(now),
                 age: now.saturating_duration_since(peer.since),

@@ -1,5 +1,6 @@
 //! Scripts for the swarm, in virtual time: facts go in, actions come out.
 
+mod extended;
 mod people;
 mod super_seed;
 mod talk;
@@ -29,6 +30,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
     let mut config = Config {
         geometry: Geometry::new(u64::from(PIECES * piece_length), piece_length).unwrap(),
         peer_id: PeerId(*b"-PM0100-ourselves..."),
+        offer: Default::default(),
         max_peers: 50,
         stop_timeout: None,
         goal: None,

@@ -31,6 +31,18 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "message", seeds: wire::streams, mutate: mutate::bytes, check: wire::message },
     Target {
+        name: "extended",
+        seeds: wire::extended_handshakes,
+        mutate: mutate::bencode,
+        check: wire::extended,
+    },
+    Target {
+        name: "ut-metadata",
+        seeds: wire::metadata_messages,
+        mutate: mutate::bencode,
+        check: wire::metadata,
+    },
+    Target {
         name: "tracker-http",
         seeds: tracker::answers,
         mutate: mutate::bencode,

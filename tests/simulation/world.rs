@@ -201,6 +201,7 @@ impl World {
         let config = Config {
             geometry: self.geometry,
             peer_id: peer_id(node),
+            offer: Default::default(),
             max_peers: ADDRESSES,
             stop_timeout: None,
             goal: Some(Goal::default()),
@@ -306,6 +307,7 @@ impl World {
             Order::Upload(span) => pipe.queue.push_back(span),
             Order::Withdraw(span) => pipe.queue.retain(|queued| *queued != span),
             Order::WithdrawAll => pipe.queue.clear(),
+            Order::Metadata { .. } => unreachable!("nobody here needs it"),
         }
         self.fill(link, side);
     }
