@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::address_book::Source;
 use crate::proxy::Proxy;
 use crate::select::Selection;
 use table::HABITS;
@@ -43,6 +44,8 @@ pub struct Args {
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
     pub no_lsd: bool,
+    /// Whom to ask for peers; none: the usual.
+    pub from: Vec<Source>,
     pub no_pex: bool,
     pub no_port_map: bool,
     pub proxy: Option<Proxy>,
