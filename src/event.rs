@@ -42,6 +42,8 @@ pub enum Event {
     Accepted { socket: TcpStream, addr: SocketAddr },
     /// A tracker did something, for the log.
     Tracker(crate::tracker::Report),
+    /// Something happened in the DHT.
+    Dht(crate::dht_node::Report),
     /// The disk failed: this run ends.
     Failed(anyhow::Error),
     /// The user wants to stop.

@@ -49,6 +49,8 @@ pub struct Context {
     pub info_hash: Sha1,
     pub peer_id: PeerId,
     pub pieces: u32,
+    /// We are a node of the DHT.
+    pub dht: bool,
     pub trace: Trace,
 }
 
@@ -63,7 +65,7 @@ pub struct Link {
 
 impl Context {
     fn handshake(&self) -> Handshake {
-        let reserved = Reserved::default().with_fast();
+        let reserved = Reserved::default().with_fast().with_dht(self.dht);
         Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
     }
 }

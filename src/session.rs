@@ -39,6 +39,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
@@ -64,6 +65,8 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
+    pub dht: Option<dht_node::Config>,
     /// Connections at most.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -90,7 +93,7 @@ impl Options {
         Options { trackers, ..Options::at(layout) }
     }
 
-    /// The usual, at a place of one's own choice and without trackers.
+    /// The usual, at a place of one's own choice, without trackers and without the DHT.
     pub fn at(layout: Layout) -> Options {
         Options {
             layout,
@@ -98,6 +101,7 @@ impl Options {
             port: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            dht: None,
             max_peers: 50,
             stop_timeout: None,
             goal: None,
@@ -129,6 +133,7 @@ pub enum Update {
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),
+    Dht(dht_node::Report),
     /// Every piece is verified; from now on it only gives.
     Complete(Status),
     Decided(Decision),

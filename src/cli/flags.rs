@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::hostport::HostPort;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
@@ -38,6 +39,9 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_dht: bool,
+    /// Instead of the well-known nodes of the DHT.
+    pub dht_bootstrap: Vec<HostPort>,
     pub max_peers: Option<u16>,
     pub stop_timeout: Option<Duration>,
     /// Go on uploading until so many sizes of the torrent have gone out, or for so long.

@@ -15,6 +15,7 @@ use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::view::View;
 use super::{Exit, eprint_line, one_operand, signals};
+use crate::dht_node;
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
@@ -84,6 +85,9 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
     if args.no_tracker {
         trackers.clear();
     }
+    let bootstrap = (!args.dht_bootstrap.is_empty()).then(|| args.dht_bootstrap.clone());
+    let nodes = torrent.nodes.clone();
+    let dht = dht_node::Config { bootstrap, nodes, ..dht_node::Config::default() };
     let torrent = Arc::new(torrent);
     let layout = match &args.out {
         Some(out) if out.as_os_str() == "-" => {
@@ -98,6 +102,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
         port: args.port,
         peers: args.peers.clone(),
         trackers,
+        dht: (!args.no_dht).then_some(dht),
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
         check: args.check,

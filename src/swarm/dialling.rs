@@ -114,6 +114,10 @@ impl Swarm {
             state.welcome(conn, pieces, now);
         }
         self.say_what_we_have(conn, peer.fast);
+        let dht_port = self.config.dht_ports[usize::from(addr.is_ipv6())];
+        if let Some(port) = dht_port.filter(|_| hello.reserved.dht()) {
+            self.tell(conn, Message::Port(port));
+        }
         self.peers.insert(conn, peer);
         // Only now: the place that becomes free is the other one's, not this one's too.
         if let Some(other) = twin {
@@ -264,7 +268,10 @@ impl Swarm {
         if known != 0 {
             return Stuck::NoneReachable { known, error: example.map(str::to_owned) };
         }
+        let dht = self.config.dht_ports != [None; 2];
         match (self.config.trackers, self.tracker_answers) {
+            (_, 0) if self.dht_answered => Stuck::NobodyInDht,
+            (0, _) if dht => Stuck::NoDhtNodeAnswered,
             (0, _) => Stuck::NobodyToAsk,
             (_, 0) => Stuck::NoTrackerAnswered {
                 failed: self.tracker_failures,

@@ -73,6 +73,12 @@ impl Reserved {
         self
     }
 
+    /// Sets the bit of the DHT (BEP 5), if there is one.
+    pub fn with_dht(mut self, dht: bool) -> Reserved {
+        self.0[7] |= u8::from(dht);
+        self
+    }
+
     /// The Fast extension (BEP 6): have all, have none, reject, suggest, allowed fast.
     pub fn fast(self) -> bool {
         self.0[7] & 0x04 != 0

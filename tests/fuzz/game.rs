@@ -104,6 +104,7 @@ impl<'a> Game<'a> {
             super_seed: false,
             upload_limited: false,
             trackers,
+            dht_ports: [dice.one_in(2).then_some(6881), None],
             // The rules want to know every decision.
             trace: true,
         };

@@ -207,6 +207,7 @@ impl World {
             super_seed: nature.super_seed,
             upload_limited: false,
             trackers: 1,
+            dht_ports: [None; 2],
             trace: false,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
@@ -274,7 +275,10 @@ impl World {
                 Action::HangUp { conn } => self.hang_up(node, conn),
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
-                Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
+                Action::DhtNode { .. }
+                | Action::MorePeers
+                | Action::GiveUp
+                | Action::Decided(_) => {}
             }
         }
     }
