@@ -129,22 +129,19 @@ enum Input {
 pub struct DhtNode {
     commands: Sender<Command>,
     thread: JoinHandle<()>,
-    /// Where peers can dial us, unless they look at where packets come from.
-    announce: Announce,
+    port: Option<u16>,
 }
 
 impl DhtNode {
-    /// Starts the thread. `port` is where peers can dial us. `report` runs on the node's thread: it
-    /// must hand on and return.
+    /// Starts the thread. `report` runs on it: it must hand on and return.
     pub fn start(
         config: Config,
         sockets: Sockets,
-        port: u16,
         report: impl Fn(Report) + Send + 'static,
     ) -> std::io::Result<DhtNode> {
         let (commands, orders) = bounded(COMMANDS_MAX);
         let (sender, inputs) = bounded(INPUTS_MAX);
-        let implied_port = sockets.port(false).or(sockets.port(true)) == Some(port);
+        let port = sockets.port(false).or(sockets.port(true));
         let body = move || {
             let node = Node::new(config, &sockets, sender.clone(), report);
             std::thread::scope(|scope| {
@@ -159,13 +156,14 @@ impl DhtNode {
             });
         };
         let thread = Builder::new().name("dht".to_owned()).spawn(body)?;
-        let announce = Announce { port, implied_port, seed: false };
-        Ok(DhtNode { commands, thread, announce })
+        Ok(DhtNode { commands, thread, port })
     }
 
-    /// Looks for a torrent's peers and tells the nodes near it of us, from now on.
-    pub fn search(&self, info_hash: Sha1, seed: bool) {
-        self.tell(Command::Search(info_hash, Some(Announce { seed, ..self.announce })));
+    /// Looks for a torrent's peers, and tells the nodes near it that they can dial us at `port`, from
+    /// now on. If that is our own, too, the one that packets come from will do.
+    pub fn search(&self, info_hash: Sha1, port: u16, seed: bool) {
+        let announce = Announce { port, implied_port: self.port == Some(port), seed };
+        self.tell(Command::Search(info_hash, Some(announce)));
     }
 
     /// Looks for a torrent's peers, and tells nobody of us.

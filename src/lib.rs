@@ -16,6 +16,7 @@ pub mod krpc;
 pub mod magnet;
 pub mod metainfo;
 pub mod printable;
+pub mod select;
 pub mod units;
 pub mod wire;
 
@@ -38,12 +39,17 @@ pub mod dht_node;
 pub mod event;
 pub mod limit;
 pub mod listener;
+pub mod lsd;
 pub mod peer;
+pub mod port_map;
+pub mod proxy;
 pub mod resume;
 pub mod storage;
+pub mod stream;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
+pub mod web;
 
 // Head: starts the hands, runs the loop.
 pub mod session;
@@ -51,3 +57,4 @@ pub mod session;
 // Programs.
 pub mod cli;
 pub mod progress;
+pub mod terminal;

@@ -49,8 +49,8 @@ pub struct Context {
     pub info_hash: Sha1,
     pub peer_id: PeerId,
     pub pieces: u32,
-    /// We are a node of the DHT.
-    pub dht: bool,
+    /// The extensions that our handshake announces.
+    pub reserved: Reserved,
     pub trace: Trace,
 }
 
@@ -65,7 +65,6 @@ pub struct Link {
 
 impl Context {
     fn handshake(&self) -> Handshake {
-        let reserved = Reserved::default().with_fast().with_dht(self.dht);
-        Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
+        Handshake { reserved: self.reserved, info_hash: self.info_hash, peer_id: self.peer_id }
     }
 }

@@ -101,6 +101,11 @@ impl Dht {
     /// Looks for a torrent's peers, and announces us to the nodes near it; again and again.
     pub fn search(&mut self, info_hash: Sha1, announce: Option<Announce>, now: Instant) {
         if let Some(search) = self.searches.iter_mut().find(|s| s.info_hash == info_hash) {
+            if search.announce != announce {
+                // Who is told where to find us should not be told something else for long.
+                let soonest = search.ended.map_or(now, |ended| ended + AGAIN_SOONEST);
+                search.due = search.due.min(soonest.max(now));
+            }
             search.announce = announce;
         } else if self.searches.len() < SEARCHES_MAX {
             let (found, ended) = Default::default();

@@ -10,32 +10,34 @@
 //! Layer: head. The session's thread. Owns the swarm and the connections; all other threads are
 //! joined before it ends, but those of trackers that hang (they hold nothing).
 
-use std::ops::ControlFlow;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::disk::{keep, look, proofs, put_in_order};
 use super::finders::{Doors, Finders};
 use super::links::{Links, Supplies, chunk_pool};
-use super::{Found, Options, Outcome, Summary, Update};
+use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
-use crate::check::{self, Existing};
+use crate::check::Existing;
 use crate::dht_node::{self, Sockets};
 use crate::event::{DELIVERIES_MAX, Event};
-use crate::hash::{PieceHashes, VerifiedSet};
+use crate::hash::VerifiedSet;
 use crate::listener::Listening;
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
-use crate::resume;
 use crate::storage::{self, Reading, Writing};
+use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report};
-use crate::wire::handshake::PeerId;
+use crate::wire::extended::Offer;
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::metadata::METADATA_LEN_MAX;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
@@ -55,42 +57,46 @@ pub struct Wires {
 /// The session's thread.
 pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
     let rng = fastrand::Rng::new();
-    let Some(Existing { have, sound, .. }) = look(options, &wires)? else {
+    let Some(mut existing) = look(options, &wires)? else {
         return Ok(nothing_to_do(options, Outcome::Stopped, None));
     };
-    if have.is_full() {
-        if !sound {
-            // Empty files are made, and a file that is too long is refused.
-            storage::open(&options.layout, &have)?;
-        }
-        resume::remove(&options.layout)?;
-        if options.goal.is_none() {
-            return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+    let wanted = options.layout.wanted();
+    let done = wanted.iter().all(|piece| existing.have.contains(piece));
+    if done {
+        put_in_order(options, &mut existing)?;
+        if options.goal.is_none() && options.stream.is_none() {
+            return Ok(nothing_to_do(options, Outcome::Complete, Some(existing.have)));
         }
     } else if options.seed_only {
         let place = options.layout.root();
-        let (have, pieces) = (have.count(), have.len());
+        let (have, pieces) = (wanted.common(&existing.have).count(), wanted.count());
         bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
-    let disk = if have.is_full() {
-        Disk { writing: None, reading: Reading::open(options.layout.clone())?, have }
+    let Existing { have, aside, .. } = existing;
+    let disk = if done {
+        Disk { writing: None, reading: Reading::open(options.layout.clone(), aside)?, have }
     } else {
-        let (writing, reading) = storage::open(&options.layout, &have)?;
+        let (writing, reading) = storage::open_with(&options.layout, &have, &aside)?;
         Disk { writing: Some(writing), reading, have }
     };
-    let listening =
-        Listening::open(options.listen, options.port).with_context(|| match options.port {
-            Some(port) => format!("cannot listen at port {port}"),
-            None => "cannot listen at any port".to_owned(),
-        })?;
+    let listening = match &options.proxy {
+        Some(_) => Listening::nowhere(),
+        None => {
+            Listening::open(options.listen, options.port).with_context(|| match options.port {
+                Some(port) => format!("cannot listen at port {port}"),
+                None => "cannot listen at any port".to_owned(),
+            })?
+        }
+    };
     let doors = Doors { sockets: dht_sockets(options, listening.port), listening: &listening };
     std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, doors)?.go())
 }
 
 /// The DHT's sockets, at the port at which peers dial us if possible. Without any, others find peers.
-/// A private torrent has none (BEP 27).
+/// A private torrent has none (BEP 27), and a proxy takes no datagrams.
 fn dht_sockets(options: &Options, port: u16) -> Option<Sockets> {
-    let wanted = options.dht.is_some() && !options.layout.torrent().private;
+    let private = options.layout.torrent().private;
+    let wanted = options.dht.is_some() && !private && options.proxy.is_none();
     wanted.then(|| Sockets::open(options.listen, port).ok()).flatten()
 }
 
@@ -102,29 +108,6 @@ struct Disk {
     have: Bitfield,
 }
 
-/// Finds out what is on disk. `None`: the user stopped it.
-fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
-    let mut last = Instant::now();
-    let mut progress = |done, total| {
-        let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
-        if TICK <= last.elapsed() {
-            last = Instant::now();
-            let _ = wires.updates.try_send(Update::Checking { done, total });
-        }
-        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let Some(existing) = check::start(&options.layout, options.check, &mut progress)? else {
-        return Ok(None);
-    };
-    let _ = wires.updates.try_send(Update::Found(Found {
-        have: existing.have.count(),
-        pieces: existing.have.len(),
-        different: existing.differ,
-        resumed: existing.resumed,
-    }));
-    Ok(Some(existing))
-}
-
 /// How many connections the operating system lets us have: each takes three descriptors (reader,
 /// writer, and the one that ends both), and some are needed beside them. `None`: it does not say.
 fn connections_max() -> Option<usize> {
@@ -134,32 +117,36 @@ fn connections_max() -> Option<usize> {
     Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
 }
 
-/// The proofs for what was checked a moment ago, or is vouched for by a resume file.
-fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
-    let mut verified = VerifiedSet::new(have.len());
-    have.iter().filter_map(|piece| hashes.trust(piece)).for_each(|proof| verified.insert(proof));
-    verified
-}
-
 /// The end of a session that needed nobody.
 fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
-    let config = config(options, PeerId([0; 20]), [None; 2]);
+    let config = config(options, PeerId([0; 20]), 0, [None; 2]);
     let status = Swarm::new(config, have, rng, now).status(now);
     Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId, dht_ports: [Option<u16>; 2]) -> Config {
+fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>; 2]) -> Config {
+    let metadata_size = match options.layout.torrent().info.len() {
+        size @ ..=METADATA_LEN_MAX => size as u32,
+        _ => 0,
+    };
+    let torrent = options.layout.torrent();
+    // Of the peers of a private torrent only its trackers speak (BEP 27).
+    let pex = options.pex && !torrent.private;
     Config {
         geometry: options.layout.geometry(),
         peer_id,
+        offer: Offer { port, metadata_size, pex },
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
+        private: torrent.private,
+        wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
+        in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
         dht_ports,
         trace: options.trace.is_on(),
@@ -177,6 +164,8 @@ struct Run<'scope, 'env> {
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
     /// What may be uploaded.
     verified: VerifiedSet,
+    /// Until it has ended.
+    stream: Option<Stream>,
     started: Instant,
     outcome: Option<Result<Outcome>>,
 }
@@ -195,10 +184,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let peer_id = PeerId::random(&mut rng);
         let port = doors.listening.port;
         let dht_ports = [false, true].map(|v6| doors.sockets.as_ref()?.port(v6));
-        let _ = wires.updates.try_send(Update::Listening { port, peer_id });
+        if !doors.listening.sockets.is_empty() {
+            let _ = wires.updates.try_send(Update::Listening { port, peer_id });
+        }
         let started = Instant::now();
         let key = rng.u32(..);
-        let mut swarm = Swarm::new(config(options, peer_id, dht_ports), have.clone(), rng, started);
+        let config = config(options, peer_id, port, dht_ports);
+        let mut swarm = Swarm::new(config, have.clone(), rng, started);
         swarm.handle(
             started,
             Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
@@ -217,24 +209,42 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port, key };
+        let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
+        let me = Me { info_hash, peer_id: peer_id.0, port, key, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
-            dht: dht_ports != [None; 2],
+            reserved: Reserved::default()
+                .with_fast()
+                .with_extended()
+                .with_dht(dht_ports != [None; 2]),
             trace: options.trace,
         };
+        let stream =
+            |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
+        let stream = options.stream.map(stream).transpose()?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         let supplies = Supplies {
             storage: reading,
             download_limit: options.download_limit.clone(),
             upload_limit: options.upload_limit.clone(),
+            proxy: options.proxy.clone(),
         };
         let links = Links::new(scope, context, outlets, supplies);
-        let outcome = None;
-        Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
+        Ok(Run {
+            options,
+            wires,
+            swarm,
+            links,
+            finders,
+            assembler,
+            verified,
+            stream,
+            started,
+            outcome: None,
+        })
     }
 
     /// The loop.
@@ -252,6 +262,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.tick(now);
             }
             self.act(now);
+            if let Some(stream) = &mut self.stream {
+                stream.feed(&self.verified);
+            }
         }
         self.end()
     }
@@ -278,6 +291,16 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Event::Tracker(report) => self.tracker(report, now),
             Event::Dht(report) => self.dht(report, now),
+            Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
+            Event::Streamed(End::Whole) => {
+                self.stream = None;
+                self.check_done();
+            }
+            Event::PortMap(report) => {
+                self.options.trace.about("swarm", &report);
+                report.outside().into_iter().for_each(|port| self.finders.mapped(port));
+                let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }
@@ -369,16 +392,24 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
     }
 
-    /// Every piece is verified.
+    /// Every wanted piece is verified.
     fn finished(&mut self, now: Instant) {
         self.post_totals();
-        if self.assembler.is_some() {
+        // One that wanted a part only is no further copy of the torrent.
+        if self.assembler.is_some() && self.swarm.have().is_full() {
             self.finders.completed();
         }
-        if self.options.goal.is_none() {
-            self.outcome = Some(Ok(Outcome::Complete));
-        } else {
+        if self.options.goal.is_some() {
             let _ = self.wires.updates.try_send(Update::Complete(self.swarm.status(now)));
+        }
+        self.check_done();
+    }
+
+    /// Without a goal it is over when all is here, and has been written to whoever reads it.
+    fn check_done(&mut self) {
+        let done = self.swarm.complete_for_us() && self.stream.is_none();
+        if done && self.options.goal.is_none() {
+            self.outcome = Some(Ok(Outcome::Complete));
         }
     }
 
@@ -390,6 +421,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.post_totals();
         self.links.close();
         drop(self.wires.inbox);
+        if let Some(stream) = self.stream {
+            stream.close();
+        }
         // After the inbox: a listener that is woken finds that nobody listens to it.
         let farewell = self.finders.stop();
         let saved = match self.assembler.map(ScopedJoinHandle::join) {
@@ -402,21 +436,4 @@ impl<'scope, 'env> Run<'scope, 'env> {
         saved?;
         Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
     }
-}
-
-/// Writes down what is verified, or removes the note where nothing is left to do.
-fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
-    if have.is_full() {
-        writing.check_in_place()?;
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    if have.is_empty() {
-        // A note of nothing would only be litter.
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    writing.flush()?;
-    drop(writing);
-    resume::save(&options.layout, have)
 }

@@ -73,9 +73,15 @@ impl Reserved {
         self
     }
 
-    /// Sets the bit of the DHT (BEP 5), if there is one.
+    /// Sets the bit of the DHT (BEP 5), if we are a node of it.
     pub fn with_dht(mut self, dht: bool) -> Reserved {
         self.0[7] |= u8::from(dht);
+        self
+    }
+
+    /// Sets the bit of the extension protocol (BEP 10).
+    pub fn with_extended(mut self) -> Reserved {
+        self.0[5] |= 0x10;
         self
     }
 
@@ -167,6 +173,7 @@ mod tests {
         assert_eq!(&bytes[..21], b"\x13BitTorrent protocol\0");
         assert_eq!(Handshake::from_bytes(&bytes), Ok(ours.clone()));
         assert!(ours.reserved.fast() && !ours.reserved.extended() && !ours.reserved.dht());
+        assert!(ours.reserved.with_extended().extended());
     }
 
     #[test]

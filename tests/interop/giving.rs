@@ -112,8 +112,9 @@ fn ours(what: &str, payload: &Payload, trackers: &[String], work: &Path, data: &
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
     command.args([
         what,
-        "-v",
+        "--no-lsd",
         "--no-dht",
+        "-v",
         "--listen",
         "127.0.0.1",
         "--port",
