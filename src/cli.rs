@@ -17,6 +17,7 @@ mod hook;
 pub mod input;
 mod man;
 mod output;
+mod place;
 mod show;
 mod signals;
 mod tracker;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) if err.is::<Misuse>() => report(&err, Exit::Usage),
         Err(err) if err.is::<view::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
@@ -73,6 +75,18 @@ fn run(args: &Args) -> Result<Exit> {
         }
     }
 }
+
+/// The command line is wrong, which shows only when the torrent is known.
+#[derive(Debug)]
+pub struct Misuse(String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
 
 /// The one operand that a command takes. If there is none, or more than one, `None`, and standard
 /// error has said so: the command ends with [`Exit::Usage`].

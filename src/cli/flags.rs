@@ -21,6 +21,7 @@ pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
 use crate::proxy::Proxy;
+use crate::select::Selection;
 
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.
@@ -42,6 +43,8 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_lsd: bool,
+    pub no_pex: bool,
     pub no_port_map: bool,
     pub proxy: Option<Proxy>,
     pub max_peers: Option<u16>,
@@ -53,6 +56,10 @@ pub struct Args {
     /// What to run when a download is complete.
     pub on_complete: Option<OsString>,
     pub super_seed: bool,
+    /// The files to fetch; all, unless given.
+    pub select: Selection,
+    pub list: bool,
+    pub sequential: bool,
     /// Bytes a second; 0 means no limit.
     pub max_download_limit: u64,
     pub max_upload_limit: u64,
@@ -331,8 +338,7 @@ mod tests {
             read("-d /data --seed-time=0 --max-upload-limit=50K --check-integrity=true x.torrent");
         assert_eq!((a.command, &*a.operands), ("get", &["x.torrent".into()][..]));
         assert_eq!((a.dir, a.check, a.max_upload_limit), (Some("/data".into()), true, 51_200));
-        assert_eq!(read("-S x.torrent").command, "show");
-        assert_eq!(read("--show-files magnet:?xt=1").command, "show");
+        assert!(read("-S x.torrent").list && read("--show-files magnet:?xt=1").list);
         let a = read("-V --bt-tracker=http://a,http://b --continue=true x.torrent");
         assert_eq!((a.check, a.version, a.announce.len()), (true, false, 1));
         assert_eq!(read("--hash-check-only=true x.torrent").command, "verify");
