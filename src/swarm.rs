@@ -79,6 +79,8 @@ pub struct Config {
     pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
+    pub dht_ports: [Option<u16>; 2],
     /// Whether every decision is told, and not only those that matter.
     pub trace: bool,
 }
@@ -93,6 +95,10 @@ pub enum Fact {
     },
     TrackerFailed {
         error: String,
+    },
+    /// A round of looking in the DHT is over; so many nodes answered.
+    DhtSearched {
+        answered: usize,
     },
     /// The handshake is done, and the info hash was ours.
     Connected {
@@ -165,6 +171,10 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
+    /// A peer has told us that it is a node of the DHT.
+    DhtNode {
+        addr: SocketAddr,
+    },
     /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
@@ -227,6 +237,8 @@ pub struct Swarm {
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
+    /// Whether a node of the DHT has answered.
+    dht_answered: bool,
     finished: bool,
 }
 
@@ -290,6 +302,7 @@ impl Swarm {
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
+            dht_answered: false,
             finished: false,
         };
         swarm.check_finished(now);
@@ -316,6 +329,7 @@ impl Swarm {
                 self.tracker_failures += 1;
                 self.tracker_error = Some(error);
             }
+            Fact::DhtSearched { answered } => self.dht_answered |= answered != 0,
             Fact::Connected { conn, hello } => self.connected(conn, hello, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),

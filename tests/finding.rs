@@ -24,12 +24,20 @@ fn free_addr() -> SocketAddr {
 /// A member of a swarm that finds peers by `--peer` and by what they tell.
 fn member(command: &str, at: SocketAddr, place: &Place, args: &[&str]) -> Run {
     let port = at.port().to_string();
-    Run::piecemeal(&[command, "-v", "--no-tracker", "--no-lsd", "--listen", "127.0.0.1"])
-        .args(["--port", &port])
-        .args(args)
-        .arg("-d")
-        .arg(&place.data)
-        .arg(&place.torrent)
+    Run::piecemeal(&[
+        command,
+        "-v",
+        "--no-tracker",
+        "--no-dht",
+        "--no-lsd",
+        "--listen",
+        "127.0.0.1",
+    ])
+    .args(["--port", &port])
+    .args(args)
+    .arg("-d")
+    .arg(&place.data)
+    .arg(&place.torrent)
 }
 
 fn listening(run: Run) -> Running {
@@ -84,7 +92,15 @@ fn two_on_one_machine_find_each_other() {
     let (home, away) = (Place::new(&fixture), Place::new(&fixture));
     fixture.write_to(&home.data);
     let start = |command, place: &Place| {
-        let run = Run::piecemeal(&[command, "-v", "--no-tracker", "--no-port-map", "--port", "0"]);
+        let run = Run::piecemeal(&[
+            command,
+            "-v",
+            "--no-tracker",
+            "--no-dht",
+            "--no-port-map",
+            "--port",
+            "0",
+        ]);
         run.arg("-d").arg(&place.data).arg(&place.torrent)
     };
     let mut seed = listening(start("seed", &home));
@@ -150,7 +166,8 @@ fn peers_finds_those_on_the_local_network_and_those_that_a_peer_knows() {
     fixture.write_to(&home.data);
     let (seed_at, third_at) = (free_addr(), free_addr());
     let run = |command, at: SocketAddr, place: &Place, args: &[&str]| {
-        let run = Run::piecemeal(&[command, "-v", "--no-tracker", "--listen", "127.0.0.1"]);
+        let run =
+            Run::piecemeal(&[command, "-v", "--no-tracker", "--no-dht", "--listen", "127.0.0.1"]);
         let run = run.args(["--port", &at.port().to_string()]).args(args);
         listening(run.arg("-d").arg(&place.data).arg(&place.torrent))
     };

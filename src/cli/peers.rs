@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tracker    announce `started`, take the answer, say `stopped`: nothing of us stays behind
+//! dht        look up, without announcing, as a node that only asks (BEP 43)
 //! lsd        search the local network; who dials us for it is asked where it listens
 //! pex        dial whom we know, hear whom they know (only when asked for: --from)
 //! ```
@@ -28,8 +29,10 @@ use super::input::{self, Input};
 use super::output::Output;
 use super::{Exit, eprint_line, one_operand, signals};
 use crate::address_book::Source;
+use crate::dht_node::{self, DhtNode, Sockets};
 use crate::event::{EVENTS_MAX, Event};
 use crate::hash::Sha1;
+use crate::hostport::HostPort;
 use crate::json::Object;
 use crate::listener::{self, Listening};
 use crate::lsd::Lsd;
@@ -71,6 +74,8 @@ struct Quest {
     left: u64,
     trackers: Vec<String>,
     known: Vec<SocketAddr>,
+    /// Of the DHT, to begin with.
+    nodes: Vec<HostPort>,
     from: Vec<Source>,
 }
 
@@ -99,14 +104,15 @@ pub fn run(args: &Args) -> Result<Exit> {
 
 impl Quest {
     fn of(args: &Args, input: Input) -> Result<Quest> {
-        let (info_hash, left, mut tiers, private, peers) = match input {
+        let (info_hash, left, mut tiers, private, peers, nodes) = match input {
             Input::Torrent(torrent) => {
                 let (hash, left) = (torrent.info_hash, torrent.geometry.total_length());
-                (hash, left, torrent.trackers, torrent.private, Vec::new())
+                let (trackers, nodes) = (torrent.trackers, torrent.nodes);
+                (hash, left, trackers, torrent.private, Vec::new(), nodes)
             }
             Input::Magnet(magnet) => {
                 let tiers = magnet.trackers.into_iter().map(|url| vec![url]).collect();
-                (magnet.info_hash, UNKNOWN_LEFT, tiers, false, magnet.peers)
+                (magnet.info_hash, UNKNOWN_LEFT, tiers, false, magnet.peers, Vec::new())
             }
         };
         tiers.extend(args.announce.iter().cloned());
@@ -119,6 +125,7 @@ impl Quest {
         let only_trackers = private || args.proxy.is_some();
         from.retain(|source| match source {
             Source::Tracker => !args.no_tracker,
+            Source::Dht => !args.no_dht && !only_trackers,
             Source::Lsd => !args.no_lsd && !only_trackers,
             Source::Pex => !args.no_pex && !only_trackers,
             _ => !only_trackers,
@@ -136,7 +143,7 @@ impl Quest {
         if from.iter().all(|source| *source == Source::Tracker) && trackers.is_empty() {
             bail!("nobody to ask: no tracker, and nothing else is allowed");
         }
-        Ok(Quest { info_hash, left, trackers, known, from })
+        Ok(Quest { info_hash, left, trackers, known, nodes, from })
     }
 }
 
@@ -151,6 +158,9 @@ struct Search<'a> {
     /// Trackers that have not answered yet.
     silent: BTreeSet<String>,
     lsd: Option<Lsd>,
+    dht: Option<DhtNode>,
+    /// Its first round has ended.
+    dht_is_over: bool,
     news: Receiver<Event>,
     sender: Sender<Event>,
     found: BTreeSet<SocketAddr>,
@@ -186,6 +196,8 @@ impl<'a> Search<'a> {
             silent: quest.trackers.iter().cloned().collect(),
             queue: if scout.pex { quest.known.iter().copied().collect() } else { VecDeque::new() },
             lsd: None,
+            dht: None,
+            dht_is_over: false,
             listening: None,
             listeners: Vec::new(),
             found: BTreeSet::new(),
@@ -200,10 +212,30 @@ impl<'a> Search<'a> {
             sender,
             deadline,
         };
+        if search.quest.from.contains(&Source::Dht) {
+            search.search_dht(port)?;
+        }
         if search.quest.from.contains(&Source::Lsd) {
             search.search_lan(listening, start)?;
         }
         Ok(search)
+    }
+
+    fn search_dht(&mut self, port: u16) -> Result<()> {
+        let Ok(sockets) = Sockets::open(self.args.listen, port) else { return Ok(()) };
+        let named = &self.args.dht_bootstrap;
+        let config = dht_node::Config {
+            bootstrap: (!named.is_empty()).then(|| named.clone()),
+            nodes: self.quest.nodes.clone(),
+            read_only: true,
+            ..dht_node::Config::default()
+        };
+        let events = self.sender.clone();
+        let report = move |report| drop(events.send(Event::Dht(report)));
+        let dht = DhtNode::start(config, sockets, report).context("cannot start a thread")?;
+        dht.look(self.quest.info_hash);
+        self.dht = Some(dht);
+        Ok(())
     }
 
     /// Who hears us on the local network dials us.
@@ -229,6 +261,10 @@ impl<'a> Search<'a> {
     fn step(&mut self) -> Result<bool> {
         match self.news.recv_timeout(GLANCE) {
             Ok(Event::Tracker(report)) => self.tracker(report)?,
+            Ok(Event::Dht(dht_node::Report::Found { peers, .. })) => {
+                self.take(peers, Source::Dht)?
+            }
+            Ok(Event::Dht(dht_node::Report::Searched { .. })) => self.dht_is_over = true,
             Ok(Event::Fact(Fact::Addresses { source, addrs })) => self.take(addrs, source)?,
             Ok(Event::Accepted { socket, addr }) if reach(addr.ip()) != Reach::Everywhere => {
                 let scout = Scout { until: self.scout_until(), ..self.scout };
@@ -244,7 +280,8 @@ impl<'a> Search<'a> {
             self.send_out(Source::Pex, move || scout.dial(addr));
         }
         let now = Instant::now();
-        let over = self.silent.is_empty() && self.scouts.is_empty() && self.news.is_empty();
+        let over = self.silent.is_empty() && (self.dht_is_over || self.dht.is_none());
+        let over = over && self.scouts.is_empty() && self.news.is_empty();
         Ok(self.deadline <= now || (over && self.quiet_from <= now))
     }
 
@@ -327,7 +364,10 @@ impl<'a> Search<'a> {
             listening.close();
         }
         self.lsd.into_iter().for_each(Lsd::stop);
+        let dht = self.dht.map(DhtNode::end);
         self.trackers.stop();
+        // It saves its table.
+        dht.into_iter().for_each(|thread| drop(thread.join()));
         // Scouts end by their dates, or with the program.
         self.listeners.into_iter().for_each(|thread| drop(thread.join()));
     }

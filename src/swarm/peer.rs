@@ -73,6 +73,8 @@ pub(super) struct Peer {
     pub down: Rate,
     /// It told us what it has, by whatever message.
     pub told_pieces: bool,
+    /// It has told its port in the DHT.
+    pub told_port: bool,
 }
 
 impl Peer {
@@ -107,6 +109,7 @@ impl Peer {
             last_sent: now,
             down: Rate::new(now),
             told_pieces: false,
+            told_port: false,
         }
     }
 
