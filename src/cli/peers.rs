@@ -8,7 +8,8 @@
 //! ```
 //!
 //! It ends when every source has answered, or has had its time: the local network [`LSD_TIME`], a
-//! peer [`SCOUT_TIME`], all of them [`TIME`] unless `--stop-timeout` says otherwise. An address is
+//! peer [`SCOUT_TIME`], all of them [`TIME`] unless `--stop-timeout` says otherwise; and once somebody
+//! is found, when nothing new has come for [`QUIET`]: a dead tracker does not hold up a list. An address is
 //! printed once, under the source that named it first. A private torrent's trackers only are asked
 //! (BEP 27).
 //!
@@ -58,6 +59,9 @@ const SCOUTED_MAX: usize = 200;
 
 /// Addresses that are printed. More is no list that anybody wants.
 const FOUND_MAX: usize = 10_000;
+
+/// How long nothing new may come once somebody is found.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// After the last answer: a UDP tracker with two families is asked over the other then.
 const LINGER: Duration = Duration::from_millis(300);
@@ -164,6 +168,7 @@ struct Search<'a> {
     news: Receiver<Event>,
     sender: Sender<Event>,
     found: BTreeSet<SocketAddr>,
+    last_found: Instant,
     /// Peers to be asked whom they know, and those that are being asked.
     queue: VecDeque<SocketAddr>,
     scouted: usize,
@@ -194,13 +199,18 @@ impl<'a> Search<'a> {
         let scout = Scout { info_hash, peer_id, port, pex: wants(Source::Pex), until: deadline };
         let mut search = Search {
             silent: quest.trackers.iter().cloned().collect(),
-            queue: if scout.pex { quest.known.iter().copied().collect() } else { VecDeque::new() },
+            queue: if scout.pex {
+                quest.known.iter().copied().take(SCOUTED_MAX).collect()
+            } else {
+                VecDeque::new()
+            },
             lsd: None,
             dht: None,
             dht_is_over: false,
             listening: None,
             listeners: Vec::new(),
             found: BTreeSet::new(),
+            last_found: start,
             scouted: 0,
             scouts: Vec::new(),
             quiet_from: start,
@@ -273,16 +283,18 @@ impl<'a> Search<'a> {
             _ => {}
         }
         self.scouts.retain(|scout| !scout.is_finished());
-        while self.scouts.len() < SCOUTS_MAX && self.scouted < SCOUTED_MAX {
+        while self.scouts.len() < SCOUTS_MAX {
             let Some(addr) = self.queue.pop_front() else { break };
             self.scouted += 1;
             let scout = Scout { until: self.scout_until(), ..self.scout };
             self.send_out(Source::Pex, move || scout.dial(addr));
         }
         let now = Instant::now();
-        let over = self.silent.is_empty() && (self.dht_is_over || self.dht.is_none());
-        let over = over && self.scouts.is_empty() && self.news.is_empty();
-        Ok(self.deadline <= now || (over && self.quiet_from <= now))
+        let asking = !self.scouts.is_empty() || !self.queue.is_empty() || !self.news.is_empty();
+        let answered = self.silent.is_empty() && (self.dht_is_over || self.dht.is_none());
+        let quiet = !self.found.is_empty() && self.last_found + QUIET <= now;
+        let over = !asking && self.quiet_from <= now && (answered || quiet);
+        Ok(self.deadline <= now || over)
     }
 
     fn scout_until(&self) -> Instant {
@@ -337,7 +349,8 @@ impl<'a> Search<'a> {
             if !fits || !self.found.insert(addr) {
                 continue;
             }
-            if self.scout.pex {
+            self.last_found = Instant::now();
+            if self.scout.pex && self.scouted + self.queue.len() < SCOUTED_MAX {
                 self.queue.push_back(addr);
             }
             let text = addr.to_string();
