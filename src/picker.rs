@@ -63,6 +63,8 @@ pub enum Reason {
     Join,
     /// One of the first pieces: any will do.
     Random,
+    /// The peer suggests it, and alone has it.
+    Suggested,
     /// So many of the peers have it, none is rarer.
     Rarest { have: u32, peers: u32 },
     /// Nothing is left unasked; this block is owed by somebody else for a while.
@@ -79,6 +81,7 @@ impl std::fmt::Display for Reason {
             Reason::Finish => f.write_str("the piece is begun with this peer"),
             Reason::Join => f.write_str("the piece is begun, finish it first"),
             Reason::Random => f.write_str("one of the first pieces, at random"),
+            Reason::Suggested => f.write_str("suggested by the peer, which alone has it"),
             Reason::Rarest { have, peers } => write!(f, "rarest, {have} of {peers} peers have it"),
             Reason::Endgame { due } => {
                 write!(f, "endgame, asked elsewhere {} ms ago", due.as_millis())
@@ -106,6 +109,8 @@ pub struct Candidate<'a> {
     pub has: &'a Bitfield,
     /// The pieces it may be asked for although it chokes us (BEP 6); `None` when it does not.
     pub only: Option<&'a [PieceIndex]>,
+    /// What it would like to be asked for.
+    pub suggested: &'a [PieceIndex],
 }
 
 impl Candidate<'_> {
@@ -203,7 +208,7 @@ impl Picker {
         let goal = picked.len() + count;
         if self.unasked != 0 {
             self.pick_begun(peer, true, goal, now, picked);
-            if !self.offers_rarer(peer, peers) {
+            if self.suggestion(peer).is_none() && !self.offers_rarer(peer, peers) {
                 self.pick_begun(peer, false, goal, now, picked);
             }
         }
@@ -290,12 +295,29 @@ impl Picker {
         self.suspects.contains(&piece) && !begun.is_late(now, ALONE_AGE)
     }
 
+    /// A piece that the peer would like to be asked for, and nobody else has: who gives it knows
+    /// better than we whom it gives the others.
+    fn suggestion(&self, peer: &Candidate) -> Option<PieceIndex> {
+        let good = |piece: &PieceIndex| {
+            self.is_open(*piece) && peer.offers(*piece) && self.availability(*piece) == 1
+        };
+        peer.suggested.iter().copied().find(good)
+    }
+
+    /// Whether a piece is neither had nor begun.
+    pub fn is_open(&self, piece: PieceIndex) -> bool {
+        self.rarity.contains(piece)
+    }
+
     /// Rules 2 and 3: a piece to begin.
     fn choose_new(&mut self, peer: &Candidate, peers: u32) -> Option<(PieceIndex, Reason)> {
         if let Some(only) = peer.only {
             let fresh =
                 |piece: &&PieceIndex| self.rarity.contains(**piece) && peer.has.contains(**piece);
             return only.iter().find(fresh).map(|&piece| (piece, Reason::Random));
+        }
+        if let Some(piece) = self.suggestion(peer) {
+            return Some((piece, Reason::Suggested));
         }
         if self.have.count() < RANDOM_FIRST {
             let start = self.rng.u32(..);

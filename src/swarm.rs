@@ -18,6 +18,7 @@ mod decision;
 mod dialling;
 mod giving;
 mod peer;
+mod rationing;
 mod status;
 mod super_seed;
 mod talk;
@@ -42,6 +43,7 @@ use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
+use rationing::Rationing;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
 
@@ -193,6 +195,9 @@ pub struct Swarm {
     accounts: Accounts,
     choker: Choker,
     super_seed: Option<SuperSeed>,
+    rationing: Option<Rationing>,
+    /// When a peer that has everything was met, while we had everything.
+    other_seed: Option<Instant>,
     rng: fastrand::Rng,
     last_choice: Instant,
     totals: Totals,
@@ -243,6 +248,8 @@ impl Swarm {
             choker: Choker::new(rng.fork(), now),
             picker: Picker::new(config.geometry, have, rng.fork()),
             super_seed: None,
+            rationing: None,
+            other_seed: None,
             rng,
             config,
             book: AddressBook::default(),
@@ -359,8 +366,9 @@ impl Swarm {
         if self.finished && !self.closing() {
             let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
-            if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
-                state.end();
+            if !seeds.is_empty() {
+                self.other_seed = Some(now);
+                self.super_seed.iter_mut().for_each(SuperSeed::end);
             }
             seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));
         }

@@ -113,6 +113,7 @@ impl Swarm {
         if let Some(state) = self.super_seed.as_mut().filter(|state| state.is_hiding()) {
             state.welcome(conn, pieces, now);
         }
+        self.rationing.iter_mut().for_each(|state| state.welcome(conn, now));
         self.say_what_we_have(conn, peer.fast);
         self.peers.insert(conn, peer);
         // Only now: the place that becomes free is the other one's, not this one's too.
@@ -182,6 +183,7 @@ impl Swarm {
         if let Some(state) = &mut self.super_seed {
             state.gone(conn);
         }
+        self.rationing.iter_mut().for_each(|state| state.gone(conn));
         if !peer.incoming {
             self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
         }

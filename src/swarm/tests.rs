@@ -1,6 +1,7 @@
 //! Scripts for the swarm, in virtual time: facts go in, actions come out.
 
 mod people;
+mod rationing;
 mod super_seed;
 mod talk;
 
