@@ -153,6 +153,16 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
+/// What every connection is given.
+fn supplies(options: &Options, storage: Reading) -> Supplies {
+    Supplies {
+        storage,
+        download_limit: options.download_limit.clone(),
+        upload_limit: options.upload_limit.clone(),
+        proxy: options.proxy.clone(),
+    }
+}
+
 /// Everything that lives while peers are connected.
 struct Run<'scope, 'env> {
     options: &'env Options,
@@ -191,10 +201,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let key = rng.u32(..);
         let config = config(options, peer_id, port, dht_ports);
         let mut swarm = Swarm::new(config, have.clone(), rng, started);
-        swarm.handle(
-            started,
-            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
-        );
+        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
+        swarm.handle(started, named);
 
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
@@ -227,13 +235,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
         let stream = options.stream.map(stream).transpose()?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let supplies = Supplies {
-            storage: reading,
-            download_limit: options.download_limit.clone(),
-            upload_limit: options.upload_limit.clone(),
-            proxy: options.proxy.clone(),
-        };
-        let links = Links::new(scope, context, outlets, supplies);
+        let links = Links::new(scope, context, outlets, supplies(options, reading));
         Ok(Run {
             options,
             wires,
