@@ -326,8 +326,8 @@ mod tests {
             said("get x --port 99999"),
             "--port 99999: expected a port, 1 to 65535, or 0 for any"
         );
-        assert_eq!(said("show x --port 1"), "--port belongs to get, seed, not to show");
-        assert_eq!(said("--port 1 show x"), "--port belongs to get, seed, not to show");
+        assert_eq!(said("show x --port 1"), "--port belongs to get, seed, peers, not to show");
+        assert_eq!(said("--port 1 show x"), "--port belongs to get, seed, peers, not to show");
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
         assert_eq!(
             said("--listen 127.0.0.1:1 get x"),
