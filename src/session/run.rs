@@ -210,7 +210,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         };
         let assembler = writing.map(start_assembler).transpose()?;
         let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
-        let me = Me { info_hash, peer_id: peer_id.0, port, key, proxy };
+        let both = 1 < doors.listening.sockets.len();
+        let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
         let context = Context {
             info_hash: torrent.info_hash,

@@ -3,6 +3,7 @@
 mod extended;
 mod people;
 mod pex;
+mod rationing;
 mod super_seed;
 mod talk;
 
