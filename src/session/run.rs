@@ -153,6 +153,15 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
+fn supplies(options: &Options, storage: Reading) -> Supplies {
+    Supplies {
+        storage,
+        download_limit: options.download_limit.clone(),
+        upload_limit: options.upload_limit.clone(),
+        proxy: options.proxy.clone(),
+    }
+}
+
 /// Everything that lives while peers are connected.
 struct Run<'scope, 'env> {
     options: &'env Options,
@@ -223,13 +232,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
         let stream = options.stream.map(stream).transpose()?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let supplies = Supplies {
-            storage: reading,
-            download_limit: options.download_limit.clone(),
-            upload_limit: options.upload_limit.clone(),
-            proxy: options.proxy.clone(),
-        };
-        let links = Links::new(scope, context, outlets, supplies);
+        let links = Links::new(scope, context, outlets, supplies(options, reading));
         Ok(Run {
             options,
             wires,

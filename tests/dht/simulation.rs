@@ -12,7 +12,7 @@ use crate::world::{Nature, World, addr};
 
 /// Unless told otherwise by `DHT_NODES` and `DHT_TORRENTS`.
 const NODES: usize = 10_000;
-const TORRENTS: usize = 150;
+const TORRENTS: usize = 120;
 
 fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
