@@ -193,7 +193,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
         let port = doors.listening.port;
-        let dht_ports = [false, true].map(|v6| doors.sockets.as_ref()?.port(v6));
+        let dht_ports = doors.dht_ports();
         if !doors.listening.sockets.is_empty() {
             let _ = wires.updates.try_send(Update::Listening { port, peer_id });
         }
@@ -221,14 +221,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let both = 1 < doors.listening.sockets.len();
         let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
+        let reserved = Reserved::default().with_fast().with_extended();
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
-            reserved: Reserved::default()
-                .with_fast()
-                .with_extended()
-                .with_dht(dht_ports != [None; 2]),
+            reserved: reserved.with_dht(dht_ports != [None; 2]),
             trace: options.trace,
         };
         let stream =
