@@ -73,6 +73,10 @@ pub struct Args {
     pub no_date: bool,
     pub force: bool,
     pub trace: Option<String>,
+    /// What `decode` is told to take its input for.
+    pub decode_as: Option<crate::explain::Kind>,
+    pub explain: bool,
+    pub hex: bool,
     pub json: bool,
     pub quiet: bool,
     pub verbose: u8,
