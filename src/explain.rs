@@ -28,6 +28,7 @@
 mod bencode;
 mod capture;
 mod magnet;
+mod times;
 mod udp;
 mod wire;
 

@@ -3,15 +3,11 @@
 //!
 //! Layer: values.
 
-use std::collections::HashMap;
-
+use super::times::Times;
 use super::{Page, Result, hex, wire};
 use crate::capture::{HEAD_LEN, HEADER_LEN, MAGIC, Record, What};
 use crate::printable::{clipped, printable_bytes};
-use crate::wire::message::{self, Message};
-
-/// So many addresses of peers are remembered.
-const PEERS_MAX: usize = 10_000;
+use crate::wire::{handshake, message};
 
 /// How much of a line is shown, in characters.
 const LINE_MAX: usize = 300;
@@ -29,24 +25,31 @@ pub fn explain(page: &mut Page) -> Result {
     );
     page.line(0, HEADER_LEN, "capture", meaning, "");
     page.at = HEADER_LEN;
-    let mut peers = HashMap::new();
+    let mut times = Times::default();
     while page.left() != 0 {
         let Some(record) = Record::read(page.rest()) else {
             let left = page.left();
             let what = "cut short".to_owned();
             page.line(page.at, left, "the end", what, "");
-            return Ok(());
+            break;
         };
         let len = HEAD_LEN + record.payload.len();
-        self::record(page, &record, &mut peers)?;
+        self::record(page, &record, &mut times)?;
         page.at += len;
+    }
+    page.at = page.end;
+    for sentence in times.sentences() {
+        page.line(page.end, 0, "where the time went", sentence, "");
     }
     Ok(())
 }
 
-fn record(page: &mut Page, record: &Record, peers: &mut HashMap<u32, String>) -> Result {
+fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
     let Record { conn, payload, .. } = *record;
-    let peer = peers.get(&conn).map_or(String::new(), |addr| format!("{addr} "));
+    let peer = match times.addr(conn) {
+        "" => String::new(),
+        addr => format!("{addr} "),
+    };
     let (mut meaning, mut rule) = (String::new(), "");
     match record.what {
         Some(What::Peer) => {
@@ -54,26 +57,30 @@ fn record(page: &mut Page, record: &Record, peers: &mut HashMap<u32, String>) ->
             let addr = clipped(&String::from_utf8_lossy(addr), 60);
             let how = if *how == 0 { "we dialled it" } else { "it dialled us" };
             meaning = format!("#{conn} is {addr}: {how}");
-            if peers.len() < PEERS_MAX {
-                peers.insert(conn, addr);
-            }
+            times.begins(conn, addr, record.time);
         }
         Some(what @ (What::FromPeer | What::ToPeer)) => {
             let arrow = if what == What::FromPeer { '←' } else { '→' };
-            let said = if payload.first() == Some(&0x13) {
-                rule = "BEP 3, peer protocol";
-                "handshake".to_owned()
-            } else {
-                let message = message::recorded(payload);
-                rule = message.as_ref().map_or("", |message| message::about(message.id()).2);
-                message.as_ref().map_or("what is no message".to_owned(), Message::explained)
+            let said = match (payload.try_into(), message::recorded(payload)) {
+                (Ok(handshake), None) => {
+                    rule = "BEP 3, peer protocol";
+                    handshake::explained(handshake)
+                }
+                (_, Some(message)) => {
+                    times.message(conn, what == What::FromPeer, &message, record.time);
+                    rule = message::about(message.id()).2;
+                    message.explained()
+                }
+                _ => "what is no message".to_owned(),
             };
             meaning = format!("#{conn} {peer}{arrow} {said}");
         }
         Some(What::Line) => {
             let text = printable_bytes(&payload[..payload.len().min(4 * LINE_MAX)]);
             let (topic, text) = text.split_once(' ').unwrap_or(("", &text));
-            let who = if conn == 0 { String::new() } else { format!("#{conn} {peer}") };
+            // A line that names the peer itself need not have it twice.
+            let known = conn == 0 || text.contains(peer.trim());
+            let who = if known { String::new() } else { format!("#{conn} {peer}") };
             meaning = format!("{topic:<9} {who}{}", clipped(text, LINE_MAX));
         }
         Some(What::Lost) => {

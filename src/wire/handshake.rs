@@ -110,6 +110,15 @@ pub const RESERVED_BITS: [(usize, u8, &str, &str); 10] = [
     (7, 0x01, "DHT", "BEP 5"),
 ];
 
+/// A handshake in one line, for a trace.
+pub fn explained(raw: &[u8; HANDSHAKE_LEN]) -> String {
+    let Ok(said) = Handshake::from_bytes(raw) else { return "no handshake".to_owned() };
+    let bits = RESERVED_BITS.iter().filter(|(at, mask, ..)| said.reserved.0[*at] & mask != 0);
+    let bits: Vec<&str> = bits.map(|(_, _, name, _)| *name).collect();
+    let speaks = if bits.is_empty() { "BEP 3 alone".to_owned() } else { bits.join(", ") };
+    format!("handshake for {} from {}: speaks {speaks}", said.info_hash, said.peer_id.client())
+}
+
 /// The 20 bytes by which a client calls itself, new for each run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub [u8; 20]);

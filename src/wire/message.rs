@@ -299,8 +299,19 @@ impl Message {
     pub fn explained(&self) -> String {
         match self {
             Message::KeepAlive => "keep-alive: still here".to_owned(),
-            Message::Extended(0, _) => {
-                format!("{self}: what I speak beyond BEP 3, and my ids for it")
+            Message::Extended(id, payload) => {
+                let has = |word: &[u8]| payload.windows(word.len()).any(|part| part == word);
+                let meaning = match (id, payload.len()) {
+                    (0, _) => "what I speak beyond BEP 3, and my ids for it",
+                    (_, 4) => "lt_donthave, this piece is not here any more (BEP 54)",
+                    (_, 1) => "upload_only, whether I fetch nothing (BEP 21)",
+                    _ if has(b"msg_type") => "ut_metadata, about the info dictionary (BEP 9)",
+                    _ if has(b":added") => "ut_pex, peers that came and left (BEP 11)",
+                    _ => "a message of an extension",
+                };
+                let shown = &payload[..payload.len().min(EXTENDED_SHOWN)];
+                let more = if shown.len() < payload.len() { "…" } else { "" };
+                format!("{self}: {meaning}: {}{more}", shown.escape_ascii())
             }
             message => format!("{message}: {}", about(message.id()).1),
         }
@@ -329,10 +340,7 @@ impl fmt::Display for Message {
                 write!(f, "{} {span} ({} bytes)", name(self.id()), span.length)
             }
             Message::Port(port) => write!(f, "port {port}"),
-            Message::Extended(id, payload) => {
-                let shown = &payload[..payload.len().min(EXTENDED_SHOWN)];
-                write!(f, "extended {id} ({} bytes) {}", payload.len(), shown.escape_ascii())
-            }
+            Message::Extended(id, payload) => write!(f, "extended {id} ({} bytes)", payload.len()),
             Message::Unknown(id) => write!(f, "unknown message {id}, ignored"),
             bare => f.write_str(name(bare.id())),
         }
