@@ -12,6 +12,7 @@ mod decode;
 mod exit;
 pub mod flags;
 mod get;
+mod handshake;
 mod help;
 mod hook;
 pub mod input;
@@ -67,6 +68,7 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "handshake" => handshake::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

@@ -125,14 +125,16 @@ fn digits(text: &[u8]) -> Option<Vec<u8>> {
     (high.is_none() && !bytes.is_empty()).then_some(bytes)
 }
 
-fn print_tree(out: &mut Output, bytes: &[u8], kind: Kind, all: bool) -> Result<()> {
+pub(super) fn print_tree(out: &mut Output, bytes: &[u8], kind: Kind, all: bool) -> Result<()> {
     let mut result = Ok(());
-    let _ = explain(bytes, kind, all, &mut |line: Line| {
+    let done = explain(bytes, kind, all, &mut |line: Line| {
         if result.is_ok() {
             result = out.line(tree_line(&line));
         }
     });
-    result
+    result?;
+    // Here is where it ends.
+    done.or_else(|err| out.line(format!("{:>8}  {}", err.at, printable(&err.what))))
 }
 
 /// Offset, bytes, indented name and meaning, rule.
