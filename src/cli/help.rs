@@ -166,7 +166,12 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal peers debian.torrent",
             "piecemeal peers --json --from tracker,lsd,pex 'magnet:?xt=urn:btih:...'",
         ],
-        "decode" => &["piecemeal decode x.torrent | jq .info.name"],
+        "decode" => &[
+            "piecemeal decode x.torrent | jq .info.name",
+            "piecemeal decode --explain x.torrent",
+            "piecemeal decode 0000000d06000000010000400000004000",
+            "piecemeal decode --as krpc packet.bin",
+        ],
         "completions" => &[
             "piecemeal completions bash > ~/.local/share/bash-completion/completions/piecemeal",
             "piecemeal completions zsh > \"${fpath[1]}/_piecemeal\"",
