@@ -40,6 +40,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
@@ -72,6 +73,12 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
+    pub dht: Option<dht_node::Config>,
+    /// Ask the local network too (BEP 14), unless the torrent is private.
+    pub lsd: bool,
+    /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
+    pub pex: bool,
     /// Connections at most.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -101,10 +108,10 @@ impl Options {
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
         let trackers = torrent.trackers.clone();
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, ..Options::at(layout) }
+        Options { trackers, lsd: true, pex: true, ..Options::at(layout) }
     }
 
-    /// The usual, at a place of one's own choice and without trackers.
+    /// The usual, at a place of one's own choice and with `peers` only.
     pub fn at(layout: Layout) -> Options {
         Options {
             layout,
@@ -114,6 +121,9 @@ impl Options {
             proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            dht: None,
+            lsd: false,
+            pex: false,
             max_peers: 50,
             stop_timeout: None,
             goal: None,
@@ -148,6 +158,7 @@ pub enum Update {
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),
+    Dht(dht_node::Report),
     /// What the router at home said to our wish to be reachable.
     PortMap(port_map::Report),
     /// Every wanted piece is verified; from now on it only gives.

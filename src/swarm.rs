@@ -19,6 +19,7 @@ mod dialling;
 mod extended;
 mod giving;
 mod peer;
+mod pex;
 mod status;
 mod super_seed;
 mod talk;
@@ -70,12 +71,16 @@ pub struct Config {
     pub super_seed: bool,
     /// The user has set a limit to what goes out.
     pub upload_limited: bool,
+    /// Peers come from the trackers and the user only (BEP 27).
+    pub private: bool,
     /// The pieces to fetch; all of them if it is not given.
     pub wanted: Option<Bitfield>,
     /// The pieces come in their order, not the rarest first.
     pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
+    pub dht_ports: [Option<u16>; 2],
     /// Whether every decision is told, and not only those that matter.
     pub trace: bool,
 }
@@ -90,6 +95,10 @@ pub enum Fact {
     },
     TrackerFailed {
         error: String,
+    },
+    /// A round of looking in the DHT is over; so many nodes answered.
+    DhtSearched {
+        answered: usize,
     },
     /// The handshake is done, and the info hash was ours.
     Connected {
@@ -162,6 +171,10 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
+    /// A peer has told us that it is a node of the DHT.
+    DhtNode {
+        addr: SocketAddr,
+    },
     /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
@@ -217,11 +230,15 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When it is looked next who is to be told of other peers.
+    next_exchange: Instant,
     /// When somebody who dialled us found no place.
     turned_away: Option<Instant>,
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
+    /// Whether a node of the DHT has answered.
+    dht_answered: bool,
     finished: bool,
 }
 
@@ -277,6 +294,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            next_exchange: now,
             last_choice: now,
             complete_since: None,
             done: false,
@@ -284,6 +302,7 @@ impl Swarm {
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
+            dht_answered: false,
             finished: false,
         };
         swarm.check_finished(now);
@@ -298,6 +317,9 @@ impl Swarm {
         match fact {
             Fact::Addresses { source, addrs } => {
                 self.tracker_answers += usize::from(source == Source::Tracker);
+                if self.config.private && !matches!(source, Source::User | Source::Tracker) {
+                    return;
+                }
                 for addr in addrs {
                     self.book.add(addr, source, now);
                 }
@@ -307,6 +329,7 @@ impl Swarm {
                 self.tracker_failures += 1;
                 self.tracker_error = Some(error);
             }
+            Fact::DhtSearched { answered } => self.dht_answered |= answered != 0,
             Fact::Connected { conn, hello } => self.connected(conn, hello, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),
@@ -326,6 +349,7 @@ impl Swarm {
         self.dial(now);
         self.ask_everybody(now);
         self.give(now);
+        self.tell_of_others(now);
         let waited = now.saturating_duration_since(self.last_block);
         if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {
             self.actions.push(Action::GiveUp);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::pex::Exchange;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
 use crate::pipeline::Pipeline;
@@ -35,6 +36,7 @@ pub(super) struct Peer {
     /// Its extended handshake has come, and what all of them together say.
     pub shook_extended: bool,
     pub said: Extended,
+    pub pex: Exchange,
     /// Pieces of the metadata that it was given.
     pub metadata_given: u32,
     pub has: Bitfield,
@@ -71,6 +73,8 @@ pub(super) struct Peer {
     pub down: Rate,
     /// It told us what it has, by whatever message.
     pub told_pieces: bool,
+    /// It has told its port in the DHT.
+    pub told_port: bool,
 }
 
 impl Peer {
@@ -83,6 +87,7 @@ impl Peer {
             speaks_extended: false,
             shook_extended: false,
             said: Extended::default(),
+            pex: Exchange::new(now),
             metadata_given: 0,
             has: Bitfield::new(pieces),
             wanted: 0,
@@ -104,6 +109,7 @@ impl Peer {
             last_sent: now,
             down: Rate::new(now),
             told_pieces: false,
+            told_port: false,
         }
     }
 

@@ -6,9 +6,10 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Decision, DropReason, Peer, Swarm};
+use super::{Action, Decision, DropReason, Peer, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::{Arrival, ConnId};
@@ -96,10 +97,18 @@ impl Swarm {
             Message::Cancel(span) => self.cancelled(conn, span),
             Message::Interested => self.wants(conn, true, now),
             Message::NotInterested => self.wants(conn, false, now),
-            // Hints that we do not need, and what we do not know.
-            Message::Suggest(_) | Message::Port(_) => peer.idle_talk += 1,
+            Message::Port(port) => {
+                // Once: it is counted as idle talk, like hints that we do not need.
+                if !peer.told_port && self.config.dht_ports != [None; 2] {
+                    let addr = SocketAddr::new(peer.addr.ip(), port);
+                    self.actions.push(Action::DhtNode { addr });
+                }
+                peer.told_port = true;
+                peer.idle_talk += 1;
+            }
             Message::Extended(id, payload) => self.extended(conn, id, &payload, now)?,
-            Message::Unknown(_) | Message::KeepAlive => peer.idle_talk += 1,
+            // Hints that we do not need, and what we do not know.
+            Message::Suggest(_) | Message::Unknown(_) | Message::KeepAlive => peer.idle_talk += 1,
         }
         Ok(())
     }

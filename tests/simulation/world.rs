@@ -209,7 +209,9 @@ impl World {
             in_order: false,
             super_seed: nature.super_seed,
             upload_limited: false,
+            private: false,
             trackers: 1,
+            dht_ports: [None; 2],
             trace: false,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
@@ -277,7 +279,10 @@ impl World {
                 Action::HangUp { conn } => self.hang_up(node, conn),
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
-                Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
+                Action::DhtNode { .. }
+                | Action::MorePeers
+                | Action::GiveUp
+                | Action::Decided(_) => {}
             }
         }
     }
