@@ -20,6 +20,7 @@ mod extended;
 mod giving;
 mod peer;
 mod pex;
+mod rationing;
 mod status;
 mod super_seed;
 mod talk;
@@ -45,6 +46,7 @@ use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
+use rationing::Rationing;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
 
@@ -219,6 +221,9 @@ pub struct Swarm {
     accounts: Accounts,
     choker: Choker,
     super_seed: Option<SuperSeed>,
+    rationing: Option<Rationing>,
+    /// When a peer that has everything was met, while we had everything.
+    other_seed: Option<Instant>,
     rng: fastrand::Rng,
     last_choice: Instant,
     totals: Totals,
@@ -281,6 +286,8 @@ impl Swarm {
             choker,
             picker,
             super_seed: None,
+            rationing: None,
+            other_seed: None,
             rng,
             config,
             book: AddressBook::default(),
@@ -404,8 +411,9 @@ impl Swarm {
         if self.finished && !self.closing() {
             let seeds = self.peers.iter().filter(|(_, peer)| peer.fetches_nothing());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
-            if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
-                state.end();
+            if !seeds.is_empty() {
+                self.other_seed = Some(now);
+                self.super_seed.iter_mut().for_each(SuperSeed::end);
             }
             seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));
         }

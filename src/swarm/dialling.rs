@@ -123,6 +123,7 @@ impl Swarm {
         let fast = peer.fast;
         let dht_port = self.config.dht_ports[usize::from(addr.is_ipv6())];
         let dht_port = dht_port.filter(|_| hello.reserved.dht());
+        self.rationing.iter_mut().for_each(|state| state.welcome(conn, now));
         self.peers.insert(conn, peer);
         self.say_extended(conn);
         self.say_what_we_have(conn, fast);
@@ -202,6 +203,7 @@ impl Swarm {
         if let Some(state) = &mut self.super_seed {
             state.gone(conn);
         }
+        self.rationing.iter_mut().for_each(|state| state.gone(conn));
         if !peer.incoming {
             self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
         }

@@ -25,6 +25,9 @@ const IDLE_BITFIELD: u32 = 100;
 /// How many pieces a peer may offer to a choked one (BEP 6 speaks of ten).
 const ALLOWED_FAST_MAX: usize = 64;
 
+/// How many pieces a peer may suggest; of more the oldest are forgotten (libtorrent: 16).
+const SUGGESTED_MAX: usize = 16;
+
 /// Refused requests in a row before a peer is given up.
 const REFUSED_MAX: u32 = 500;
 
@@ -94,9 +97,19 @@ impl Swarm {
                 }
             }
             Message::Request(span) => self.requested(conn, span, now),
-            Message::Cancel(span) => self.cancelled(conn, span),
+            Message::Cancel(span) => self.cancelled(conn, span, now),
             Message::Interested => self.wants(conn, true, now),
             Message::NotInterested => self.wants(conn, false, now),
+            Message::Suggest(piece) if pieces <= piece => {
+                return Err(format!("suggest {piece} of {pieces} pieces (BEP 6)"));
+            }
+            Message::Suggest(piece) => {
+                peer.idle_talk += 1;
+                if SUGGESTED_MAX <= peer.suggested.len() {
+                    peer.suggested.remove(0);
+                }
+                peer.suggested.push(piece);
+            }
             Message::Port(port) => {
                 // Once: it is counted as idle talk, like hints that we do not need.
                 if !peer.told_port && self.config.dht_ports != [None; 2] {
@@ -107,8 +120,8 @@ impl Swarm {
                 peer.idle_talk += 1;
             }
             Message::Extended(id, payload) => self.extended(conn, id, &payload, now)?,
-            // Hints that we do not need, and what we do not know.
-            Message::Suggest(_) | Message::Unknown(_) | Message::KeepAlive => peer.idle_talk += 1,
+            // What we do not need, and what we do not know.
+            Message::Unknown(_) | Message::KeepAlive => peer.idle_talk += 1,
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ mod extended;
 mod in_order;
 mod people;
 mod pex;
+mod rationing;
 mod super_seed;
 mod talk;
 
