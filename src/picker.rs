@@ -17,6 +17,7 @@
 
 mod begun;
 mod rarity;
+pub mod run;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -71,6 +72,8 @@ pub enum Reason {
     Help { due: Duration },
     /// The piece failed its hash; it is fetched from one peer alone to find out who lied.
     Suspect,
+    /// Nobody is at these pieces, and they lie side by side.
+    Gap,
 }
 
 impl std::fmt::Display for Reason {
@@ -87,6 +90,7 @@ impl std::fmt::Display for Reason {
                 write!(f, "nothing else to ask of it, asked elsewhere {} ms ago", due.as_millis())
             }
             Reason::Suspect => f.write_str("the piece failed its hash, so from one peer alone"),
+            Reason::Gap => f.write_str("side by side, and nobody is at them"),
         }
     }
 }
@@ -253,7 +257,9 @@ impl Picker {
     /// Not while anything is welcome, and not when many are begun already.
     fn offers_rarer(&self, peer: &Candidate, peers: u32) -> bool {
         let early = self.have.count() < RANDOM_FIRST || peer.only.is_some();
-        if early || BEGUN_PER_PEER * peers as usize <= self.begun.len() {
+        // Those of which a server owes every block are not in anybody's way.
+        let open = self.begun.values().filter(|begun| !begun.is_run()).count();
+        if early || BEGUN_PER_PEER * peers as usize <= open {
             return false;
         }
         let Some(rarest) = self.rarest_offer(peer.has) else { return false };

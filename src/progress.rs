@@ -144,7 +144,8 @@ fn live_line(status: &Status) -> String {
         units::size(status.done_bytes),
         units::size(status.total_bytes),
     );
-    let peers = format!("{} of {} peers", status.connected, status.known.max(status.connected));
+    let known = status.known.max(status.connected);
+    let peers = format!("{} of {known} peers{}", status.connected, web_seeds(status));
     match &status.stuck {
         Some(reason) => format!("{head}  {peers}  {reason}"),
         None => {
@@ -171,12 +172,20 @@ fn seed_line(status: &Status) -> String {
     )
 }
 
+fn web_seeds(status: &Status) -> String {
+    match status.web_seeds {
+        0 => String::new(),
+        1 => ", 1 web seed".to_owned(),
+        n => format!(", {n} web seeds"),
+    }
+}
+
 fn whole_line(status: &Status) -> String {
     if status.have == status.pieces {
         return seed_line(status);
     }
     let mut line = format!(
-        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected",
+        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected{}",
         percent(status.done_bytes, status.total_bytes),
         units::size(status.done_bytes),
         units::size(status.total_bytes),
@@ -186,6 +195,7 @@ fn whole_line(status: &Status) -> String {
         rate(status.upload_rate),
         status.connected,
         status.known.max(status.connected),
+        web_seeds(status),
     );
     match (&status.stuck, status.eta) {
         (Some(reason), _) => line += &format!("; {reason}"),
@@ -216,6 +226,8 @@ mod tests {
             downloaded: 0,
             wasted: 0,
             uploaded: 0,
+            web_seeds: 0,
+            web_seed_bytes: 0,
             corrupt: 0,
             stuck: None,
         }

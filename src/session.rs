@@ -29,6 +29,7 @@
 mod finders;
 mod links;
 mod run;
+mod web;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -64,6 +65,8 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Servers that have the data (BEP 19); those of the torrent, unless changed.
+    pub web_seeds: Vec<String>,
     /// Connections at most.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -85,12 +88,12 @@ pub struct Options {
 impl Options {
     /// The usual: into `dir` under the torrent's name, from its own trackers.
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
-        let trackers = torrent.trackers.clone();
+        let (trackers, web_seeds) = (torrent.trackers.clone(), torrent.web_seeds.clone());
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, ..Options::at(layout) }
+        Options { trackers, web_seeds, ..Options::at(layout) }
     }
 
-    /// The usual, at a place of one's own choice and without trackers.
+    /// The usual, at a place of one's own choice, without trackers and web seeds.
     pub fn at(layout: Layout) -> Options {
         Options {
             layout,
@@ -98,6 +101,7 @@ impl Options {
             port: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
             max_peers: 50,
             stop_timeout: None,
             goal: None,
@@ -164,6 +168,8 @@ pub struct Summary {
     pub status: Status,
     /// What went between us and each peer, most bytes first.
     pub accounts: Vec<Account>,
+    /// The web seeds that gave anything, and how many bytes of blocks.
+    pub web_seeds: Vec<(String, u64)>,
     /// Since the peers were first asked; zero if nobody had to be.
     pub time: Duration,
 }

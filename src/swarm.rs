@@ -23,9 +23,11 @@ mod super_seed;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod web_seeds;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::address_book::{AddressBook, Source};
@@ -44,6 +46,8 @@ pub use giving::Goal;
 use peer::Peer;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
+pub use web_seeds::FetchEnd;
+use web_seeds::WebSeed;
 
 /// How often [`Swarm::tick`] should be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -117,6 +121,16 @@ pub enum Fact {
         conn: ConnId,
         piece: PieceIndex,
     },
+    /// These blocks came from a web seed, and are on their way to the assembler.
+    Fetched {
+        conn: ConnId,
+        spans: Vec<Span>,
+    },
+    /// A web seed is free again, or of no use.
+    FetchEnded {
+        conn: ConnId,
+        end: FetchEnd,
+    },
 }
 
 /// What a peer told of itself in the handshake.
@@ -152,6 +166,16 @@ pub enum Action {
     HangUp {
         conn: ConnId,
     },
+    /// Have a web seed send these bytes of the torrent.
+    Fetch {
+        conn: ConnId,
+        bytes: Range<u64>,
+    },
+    /// Of what it was last asked for, a web seed need not send what lies behind this.
+    CutFetch {
+        conn: ConnId,
+        at: u64,
+    },
     /// The trackers should be asked for more peers.
     MorePeers,
     /// Every piece is verified. Without a goal this is the end.
@@ -185,6 +209,7 @@ pub struct Swarm {
     /// In order, so that a run in virtual time repeats.
     peers: BTreeMap<ConnId, Peer>,
     dials: BTreeMap<ConnId, Dial>,
+    web_seeds: BTreeMap<ConnId, WebSeed>,
     last_conn: u32,
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
@@ -248,6 +273,7 @@ impl Swarm {
             book: AddressBook::default(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
+            web_seeds: BTreeMap::new(),
             last_conn: 0,
             actions: Vec::new(),
             departed: VecDeque::new(),
@@ -295,6 +321,8 @@ impl Swarm {
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }
+            Fact::Fetched { conn, spans } => self.fetched(conn, spans, now),
+            Fact::FetchEnded { conn, end } => self.fetch_ended(conn, end, now),
         }
     }
 
@@ -304,6 +332,7 @@ impl Swarm {
         self.evict(now);
         self.dial(now);
         self.ask_everybody(now);
+        self.ask_web_seeds(now);
         self.give(now);
         let waited = now.saturating_duration_since(self.last_block);
         if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {

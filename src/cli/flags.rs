@@ -38,6 +38,7 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_webseed: bool,
     pub max_peers: Option<u16>,
     pub stop_timeout: Option<Duration>,
     /// Go on uploading until so many sizes of the torrent have gone out, or for so long.

@@ -84,6 +84,11 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
     if args.no_tracker {
         trackers.clear();
     }
+    let mut web_seeds = torrent.web_seeds.clone();
+    web_seeds.extend(args.web_seeds.iter().cloned());
+    if args.no_webseed {
+        web_seeds.clear();
+    }
     let torrent = Arc::new(torrent);
     let layout = match &args.out {
         Some(out) if out.as_os_str() == "-" => {
@@ -98,6 +103,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
         port: args.port,
         peers: args.peers.clone(),
         trackers,
+        web_seeds,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
         check: args.check,

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::finders::Finders;
 use super::links::{Links, Supplies, chunk_pool};
+use super::web::WebSeeds;
 use super::{Found, Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
@@ -138,7 +139,8 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
     let status = Swarm::new(config(options, PeerId([0; 20])), have, rng, now).status(now);
-    Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
+    let (accounts, web_seeds) = (Vec::new(), Vec::new());
+    Summary { outcome, status, accounts, web_seeds, time: Duration::ZERO }
 }
 
 fn config(options: &Options, peer_id: PeerId) -> Config {
@@ -161,6 +163,7 @@ struct Run<'scope, 'env> {
     wires: Wires,
     swarm: Swarm,
     links: Links<'scope, 'env>,
+    web_seeds: WebSeeds,
     finders: Finders<'env>,
     /// `None` where nothing is to be written.
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
@@ -213,6 +216,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
             trace: options.trace,
         };
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
+        let web_seeds = match assembler {
+            Some(_) => WebSeeds::start(scope, options, &mut swarm, &outlets),
+            None => WebSeeds::default(),
+        };
         let supplies = Supplies {
             storage: reading,
             download_limit: options.download_limit.clone(),
@@ -220,7 +227,18 @@ impl<'scope, 'env> Run<'scope, 'env> {
         };
         let links = Links::new(scope, context, outlets, supplies);
         let outcome = None;
-        Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
+        Ok(Run {
+            options,
+            wires,
+            swarm,
+            links,
+            web_seeds,
+            finders,
+            assembler,
+            verified,
+            started,
+            outcome,
+        })
     }
 
     /// The loop.
@@ -326,6 +344,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
+            Action::Fetch { conn, bytes } => self.web_seeds.fetch(conn, bytes),
+            Action::CutFetch { conn, at } => self.web_seeds.cut(conn, at),
             Action::MorePeers => self.finders.more_peers(),
             Action::Finished => self.finished(now),
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
@@ -356,7 +376,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let status = self.swarm.status(now);
         let accounts = self.swarm.accounts();
         self.post_totals();
+        let web_seeds = self.web_seeds.used(&self.swarm);
         self.links.close();
+        drop(self.web_seeds);
         drop(self.wires.inbox);
         // After the inbox: a listener that is woken finds that nobody listens to it.
         let farewell = self.finders.stop();
@@ -368,7 +390,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         farewell.wait();
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
-        Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
+        let time = now.duration_since(self.started);
+        Ok(Summary { outcome, status, accounts, web_seeds, time })
     }
 }
 

@@ -210,6 +210,11 @@ impl Swarm {
         peer.down.add(u64::from(span.length), now);
         (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
         (peer.refused, peer.idle_talk) = (0, 0);
+        self.arrived(conn, span, now);
+    }
+
+    /// A block is here, from whomever.
+    pub(super) fn arrived(&mut self, conn: ConnId, span: Span, now: Instant) {
         self.last_block = now;
         self.totals.downloaded += u64::from(span.length);
         self.totals.down.add(u64::from(span.length), now);

@@ -275,6 +275,7 @@ impl World {
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
                 Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
+                Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
             }
         }
     }
