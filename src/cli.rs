@@ -13,8 +13,8 @@ pub mod flags;
 mod get;
 mod help;
 pub mod input;
-mod meter;
 mod output;
+mod place;
 mod show;
 mod signals;
 mod tracker;
@@ -31,6 +31,7 @@ use flags::Args;
 use output::Output;
 
 use crate::printable::printable;
+use crate::terminal::eprint_line;
 
 /// The whole program: reads the command line, runs the command, reports how it ended.
 pub fn main() -> ExitCode {
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) if err.is::<Misuse>() => report(&err, Exit::Usage),
         Err(err) if err.is::<view::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
@@ -69,6 +71,18 @@ fn run(args: &Args) -> Result<Exit> {
     }
 }
 
+/// The command line is wrong, which shows only when the torrent is known.
+#[derive(Debug)]
+pub struct Misuse(String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
 /// The one operand that a command takes. If there is none, or more than one, `None`, and standard
 /// error has said so: the command ends with [`Exit::Usage`].
 fn one_operand(args: &Args) -> Option<&OsStr> {
@@ -95,10 +109,4 @@ fn print(text: &str) -> Result<Exit> {
 fn report(err: &anyhow::Error, exit: Exit) -> ExitCode {
     eprint_line(&format!("piecemeal: {}", printable(&format!("{err:#}"))));
     exit.into()
-}
-
-/// As `eprintln!`, but a closed or full standard error is no reason to panic.
-pub fn eprint_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -7,7 +7,7 @@
 //! It holds no socket, no file and no clock: the time is an argument. So a test can play a swarm of
 //! a thousand peers in virtual time and get the same answer every time, and everything that is ever
 //! decided has its place here: whom to dial ([`dialling`]), what to make of a message ([`talk`]),
-//! what to ask of whom ([`asking`]), whom to drop or ban, when we are done.
+//! what extensions say ([`extended`]), what to ask of whom ([`asking`]), whom to drop or ban, when we are done.
 //!
 //! Layer: decisions. Runs on the session's thread, which brings the facts and carries out the
 //! actions. Owns the peers, the picker, the address book.
@@ -16,8 +16,10 @@ mod account;
 mod asking;
 mod decision;
 mod dialling;
+mod extended;
 mod giving;
 mod peer;
+mod pex;
 mod status;
 mod super_seed;
 mod talk;
@@ -36,6 +38,7 @@ use crate::choker::Choker;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::{ConnId, Picker};
 use crate::rate::Rate;
+use crate::wire::extended::Offer;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
@@ -60,6 +63,8 @@ const DEPARTED_MAX: usize = 256;
 pub struct Config {
     pub geometry: Geometry,
     pub peer_id: PeerId,
+    /// What our extended handshake says.
+    pub offer: Offer,
     /// Connections at most, those being dialled included.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -70,6 +75,12 @@ pub struct Config {
     pub super_seed: bool,
     /// The user has set a limit to what goes out.
     pub upload_limited: bool,
+    /// Peers come from the trackers and the user only (BEP 27).
+    pub private: bool,
+    /// The pieces to fetch; all of them if it is not given.
+    pub wanted: Option<Bitfield>,
+    /// The pieces come in their order, not the rarest first.
+    pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
     /// Whether every decision is told, and not only those that matter.
@@ -178,7 +189,7 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
-    /// Every piece is verified. Without a goal this is the end.
+    /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
     Done,
@@ -196,6 +207,11 @@ pub enum Order {
     Ask(Vec<Span>),
     /// A block that the peer asked for.
     Upload(Span),
+    /// A piece of the metadata that it asked for, under its id for such messages (BEP 9).
+    Metadata {
+        id: u8,
+        piece: u32,
+    },
     /// It does not want this block any more.
     Withdraw(Span),
     /// It gets none of those that wait.
@@ -229,6 +245,8 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When it is looked next who is to be told of other peers.
+    next_exchange: Instant,
     /// When somebody who dialled us found no place.
     turned_away: Option<Instant>,
     tracker_answers: usize,
@@ -264,9 +282,17 @@ impl Totals {
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
+        let choker = Choker::new(rng.fork(), now);
+        let mut picker = Picker::new(config.geometry, have, rng.fork());
+        if let Some(wanted) = &config.wanted {
+            picker = picker.wanting(wanted.clone());
+        }
+        if config.in_order {
+            picker = picker.in_order();
+        }
         let mut swarm = Swarm {
-            choker: Choker::new(rng.fork(), now),
-            picker: Picker::new(config.geometry, have, rng.fork()),
+            choker,
+            picker,
             super_seed: None,
             rng,
             config,
@@ -282,6 +308,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            next_exchange: now,
             last_choice: now,
             complete_since: None,
             done: false,
@@ -292,7 +319,7 @@ impl Swarm {
             finished: false,
         };
         swarm.check_finished(now);
-        if swarm.config.super_seed {
+        if swarm.config.super_seed && swarm.have().is_full() {
             swarm.super_seed();
         }
         swarm
@@ -303,6 +330,9 @@ impl Swarm {
         match fact {
             Fact::Addresses { source, addrs } => {
                 self.tracker_answers += usize::from(source == Source::Tracker);
+                if self.config.private && !matches!(source, Source::User | Source::Tracker) {
+                    return;
+                }
                 for addr in addrs {
                     self.book.add(addr, source, now);
                 }
@@ -334,6 +364,7 @@ impl Swarm {
         self.ask_everybody(now);
         self.ask_web_seeds(now);
         self.give(now);
+        self.tell_of_others(now);
         let waited = now.saturating_duration_since(self.last_block);
         if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {
             self.actions.push(Action::GiveUp);
@@ -350,18 +381,15 @@ impl Swarm {
         self.picker.have()
     }
 
-    /// Bytes that are not verified yet.
+    /// Bytes of wanted pieces that are not verified yet.
     pub fn left(&self) -> u64 {
-        let geometry = self.picker.geometry();
-        let missing = geometry.pieces() - self.have().count();
-        // Only the last piece may be shorter than the others.
-        let short = match geometry.pieces().checked_sub(1) {
-            Some(last) if !self.have().contains(last) => {
-                geometry.piece_length() - geometry.piece_len(last)
-            }
-            _ => 0,
-        };
-        u64::from(missing) * u64::from(geometry.piece_length()) - u64::from(short)
+        self.picker.wanted_bytes().1
+    }
+
+    /// Whether every wanted piece is verified. If not all pieces are wanted that makes us a partial
+    /// seed (BEP 21): one that fetches nothing more, and does not have all.
+    pub fn complete_for_us(&self) -> bool {
+        self.picker.wanted().1 == 0
     }
 
     /// Bytes of blocks received in this run.
@@ -370,11 +398,14 @@ impl Swarm {
     }
 
     fn check_finished(&mut self, now: Instant) {
-        if self.have().is_full() && !self.finished {
+        if self.complete_for_us() && !self.finished {
             self.finished = true;
             self.complete_since = Some(now);
             self.actions.push(Action::Finished);
             self.drop_seeds(now);
+            if self.fetches_nothing() {
+                self.say_upload_only();
+            }
         }
     }
 
@@ -383,10 +414,10 @@ impl Swarm {
         self.finished && self.config.goal.is_none()
     }
 
-    /// Two that have everything have nothing to say to each other.
+    /// Two of which neither fetches anything have nothing to say to each other (BEP 21).
     fn drop_seeds(&mut self, now: Instant) {
         if self.finished && !self.closing() {
-            let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
+            let seeds = self.peers.iter().filter(|(_, peer)| peer.fetches_nothing());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
             if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
                 state.end();

@@ -26,6 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::hash::Sha1;
+use crate::proxy::Proxy;
 use crate::web::{self, Hold, Leash};
 
 pub mod answer;
@@ -187,13 +188,13 @@ impl Default for Limits {
 
 /// Announces once and waits for the answer: for commands that only want to know.
 pub fn announce(url: &str, announce: &Announce) -> Result<Answer> {
-    let (_hold, leash) = leash();
+    let (_hold, leash) = leash(None);
     call(&Target::parse(url)?, announce, &mut None, &once(), &leash)
 }
 
 /// Asks how large the swarm is, without joining it (BEP 15, BEP 48).
 pub fn scrape(url: &str, info_hash: Sha1) -> Result<Scrape> {
-    let (_hold, leash) = leash();
+    let (_hold, leash) = leash(None);
     match Target::parse(url)? {
         Target::Http(url) => http::scrape(&url, info_hash, &once(), &leash),
         Target::Udp(place) => udp::scrape(&place, info_hash, &once(), &leash),
@@ -219,6 +220,6 @@ fn call(
     }
 }
 
-fn leash() -> (Hold, Leash) {
-    web::leash(http::agent())
+fn leash(proxy: Option<&Proxy>) -> (Hold, Leash) {
+    web::leash(http::agent(proxy), proxy.is_some())
 }

@@ -20,6 +20,7 @@ use ureq::http::Uri;
 use ureq::typestate::AgentScope;
 
 use crate::printable::clipped;
+use crate::proxy::Proxy;
 
 /// How we introduce ourselves; some servers let only known clients in, and then know whom to add.
 pub const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
@@ -36,9 +37,15 @@ const SHOWN_MAX: usize = 120;
 /// How much of an error from below is shown.
 const WHY_MAX: usize = 200;
 
-/// What every client has in common: the environment's proxies, redirects that we follow ourselves.
-pub fn config() -> ConfigBuilder<AgentScope> {
-    ureq::Agent::config_builder()
+/// What every client has in common: the user's proxy, or else the environment's; redirects that we
+/// follow ourselves.
+pub fn config(proxy: Option<&Proxy>) -> ConfigBuilder<AgentScope> {
+    let config = ureq::Agent::config_builder();
+    let config = match proxy {
+        Some(proxy) => config.proxy(Some(proxy.http())),
+        None => config,
+    };
+    config
         .user_agent(USER_AGENT)
         .http_status_as_error(false)
         .max_redirects(0)
@@ -76,12 +83,17 @@ pub fn is_loopback(host: &str) -> bool {
 }
 
 /// Whether a host is on this machine or in a private network. A name is looked up, since names may
-/// point inside as well; one that has no address is not inside.
-pub fn is_inside(uri: &Uri) -> bool {
+/// point inside as well; one that has no address is not inside. Behind a proxy, names are for the
+/// proxy to look up, and inside is what it says.
+pub fn is_inside(uri: &Uri, through: bool) -> bool {
     let host = bare(uri.host().unwrap_or_default());
     let port = uri.port_u16().unwrap_or(80);
+    let name = host.parse::<IpAddr>().is_err();
     is_loopback(host)
-        || (host, port).to_socket_addrs().is_ok_and(|mut found| found.any(|a| is_private(a.ip())))
+        || (!(name && through))
+            && (host, port)
+                .to_socket_addrs()
+                .is_ok_and(|mut found| found.any(|a| is_private(a.ip())))
 }
 
 fn is_private(ip: IpAddr) -> bool {
@@ -146,11 +158,13 @@ pub fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Where a redirect leads, if it may; `rule` is what holds for addresses of this kind. Looks names up.
+/// Where a redirect leads, if it may; `rule` is what holds for addresses of this kind. Looks names up,
+/// unless all goes `through` a proxy.
 pub fn redirected(
     from: &Uri,
     location: &str,
     rule: fn(&Uri) -> Result<(), String>,
+    through: bool,
 ) -> Result<Uri, String> {
     let forbidden = |why: &str| format!("redirected to {}: {why}", clipped(location, 80));
     let scheme = from.scheme_str().unwrap_or("http");
@@ -173,7 +187,7 @@ pub fn redirected(
     if scheme == "https" && to.scheme_str() != Some("https") {
         return Err(forbidden("not from https to http"));
     }
-    if from.host() != to.host() && is_inside(&to) && !is_inside(from) {
+    if from.host() != to.host() && is_inside(&to, through) && !is_inside(from, through) {
         return Err(forbidden("not from outside to the inside of this network"));
     }
     Ok(to)
@@ -233,6 +247,8 @@ impl Drop for Hold {
 /// The call's end of it.
 pub struct Leash {
     pub agent: ureq::Agent,
+    /// Everything goes through a proxy that the user has named.
+    pub through: bool,
     line: Receiver<Infallible>,
 }
 
@@ -244,10 +260,10 @@ impl Leash {
 }
 
 /// Two ends for an agent: who keeps the first can interrupt what is done with the second.
-pub fn leash(agent: ureq::Agent) -> (Hold, Leash) {
+pub fn leash(agent: ureq::Agent, through: bool) -> (Hold, Leash) {
     // Never carries anything: only its end is of interest.
     let (sender, line) = bounded(1);
-    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, line })
+    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, through, line })
 }
 
 #[cfg(test)]
@@ -273,7 +289,7 @@ mod tests {
             ("http://192.0.2.1/", false),
             ("http://[2001:db8::1]/", false),
         ] {
-            assert_eq!(is_inside(&url.parse().unwrap()), inside, "{url}");
+            assert_eq!(is_inside(&url.parse().unwrap(), false), inside, "{url}");
         }
     }
 
@@ -293,7 +309,7 @@ mod tests {
     #[test]
     fn where_redirects_may_lead() {
         let lead = |from: &str, location: &str, expected: std::result::Result<&str, &str>| match (
-            redirected(&uri(from), location, check),
+            redirected(&uri(from), location, check, false),
             expected,
         ) {
             (Ok(to), Ok(expected)) => assert_eq!(to.to_string(), expected),

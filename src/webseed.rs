@@ -38,8 +38,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use ureq::BodyReader;
 use ureq::http::Uri;
-use ureq::{Agent, BodyReader};
 
 use crate::event::Event;
 use crate::limit::Limit;
@@ -47,6 +47,7 @@ use crate::peer::reader::Outlets;
 use crate::picker::ConnId;
 use crate::storage::{Layout, Part};
 use crate::swarm::{Fact, FetchEnd};
+use crate::web::Leash;
 use address::{Address, Names};
 use answer::Verdict;
 use sink::Sink;
@@ -65,7 +66,7 @@ pub struct WebSeed {
     pub address: Address,
     pub names: Arc<Names>,
     pub layout: Layout,
-    pub agent: Agent,
+    pub leash: Leash,
     /// Runs of bytes of the torrent, one at a time; hung up when the session ends.
     pub orders: Receiver<Range<u64>>,
     /// How far the run is still wanted.
@@ -190,7 +191,7 @@ impl Fetcher {
         let uri = seed.address.of_file(torrent, &seed.names, part.file).map_err(useless)?;
         let last = self.last.take().filter(|(file, _)| *file == part.file).map(|(_, uri)| uri);
         let asked = part.at..part.at + part.length as u64;
-        let answered = call::ask(&seed.agent, uri, last, asked.clone());
+        let answered = call::ask(&seed.leash, uri, last, asked.clone());
         let answered = answered.ok_or_else(|| failed("cannot start a thread"))?;
         let answered = select! {
             recv(answered) -> answered => answered,

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::proxy::Proxy;
+use crate::select::Selection;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
@@ -39,12 +41,20 @@ pub struct Args {
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
     pub no_webseed: bool,
+    pub no_lsd: bool,
+    pub no_pex: bool,
+    pub no_port_map: bool,
+    pub proxy: Option<Proxy>,
     pub max_peers: Option<u16>,
     pub stop_timeout: Option<Duration>,
     /// Go on uploading until so many sizes of the torrent have gone out, or for so long.
     pub seed_ratio: Option<f64>,
     pub seed_time: Option<Duration>,
     pub super_seed: bool,
+    /// The files to fetch; all, unless given.
+    pub select: Selection,
+    pub list: bool,
+    pub sequential: bool,
     /// Bytes a second; 0 means no limit.
     pub max_download_limit: u64,
     pub max_upload_limit: u64,

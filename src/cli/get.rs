@@ -13,14 +13,16 @@ use crossbeam_channel::RecvTimeoutError;
 use super::flags::Args;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
+use super::place::{self, Place};
 use super::view::View;
-use super::{Exit, eprint_line, one_operand, signals};
+use super::{Exit, Misuse, one_operand, show, signals};
 use crate::limit::Limit;
-use crate::metainfo::Metainfo;
 use crate::printable::printable;
+use crate::select::Selection;
 use crate::session::{Options, Outcome, Session};
-use crate::storage::Layout;
+use crate::stream::Output;
 use crate::swarm::Goal;
+use crate::terminal::eprint_line;
 use crate::trace::{TOPICS, Trace};
 
 /// How soon a signal is noticed at the latest.
@@ -48,27 +50,38 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let torrent = match input::load(operand)? {
+    if args.json && place::is_stream(args) {
+        return Err(Misuse("-o - and --json both want standard output".to_owned()).into());
+    }
+    let torrent = match input::load(operand, args.proxy.as_ref())? {
         Input::Torrent(torrent) => torrent,
         Input::Magnet(_) => bail!(
             "cannot download from a magnet link yet: it takes the metadata from peers (BEP 9), \
              which is not spoken here; use the .torrent file"
         ),
     };
+    if args.list {
+        return show::list(&torrent, args.json);
+    }
     let name = torrent.name.clone();
     let super_seed = args.super_seed;
-    let options = Options { goal, seed_only, super_seed, ..options(args, *torrent, trace)? };
-    let place = options.layout.root();
+    let trackers = torrent.trackers.clone();
+    let place = place::place(args, Arc::from(torrent), Selection::default())?;
+    let usual = options(args, &place, trackers, trace);
+    let options = Options { goal, seed_only, super_seed, ..usual };
+    let kept = place.layout.root().display().to_string();
+    let kept = place.temporary.is_none().then_some(kept);
     let interrupted = signals::catch()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
+    view.name(&name);
     let followed = follow(&session, &interrupted, &mut view);
     if followed.is_err() {
         session.stopper().stop();
     }
     let summary = session.join()?;
     view.finish();
-    let exit = followed.and_then(|()| view.end(&name, &place.display().to_string(), &summary));
+    let exit = followed.and_then(|()| view.end(&name, kept.as_deref(), &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
@@ -78,40 +91,50 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     }
 }
 
-fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
-    let mut trackers = torrent.trackers.clone();
+fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Trace) -> Options {
     trackers.extend(args.announce.iter().cloned());
     if args.no_tracker {
         trackers.clear();
     }
-    let mut web_seeds = torrent.web_seeds.clone();
+    let mut web_seeds = place.layout.torrent().web_seeds.clone();
     web_seeds.extend(args.web_seeds.iter().cloned());
     if args.no_webseed {
         web_seeds.clear();
     }
-    let torrent = Arc::new(torrent);
-    let layout = match &args.out {
-        Some(out) if out.as_os_str() == "-" => {
-            bail!("cannot download to standard output yet: name a file with --out")
-        }
-        Some(out) => Layout::at(torrent, out)?,
-        None => Layout::below(torrent, args.dir.clone().unwrap_or(".".into())),
-    };
-    let usual = Options::at(layout);
-    Ok(Options {
+    let usual = Options::at(place.layout.clone());
+    Options {
         listen: args.listen,
         port: args.port,
+        port_map: !args.no_port_map,
+        proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
         web_seeds,
+        lsd: !args.no_lsd,
+        pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
+        in_order: args.sequential || place.streams,
+        stream: place.streams.then_some(standard_output as Output),
+        temporary: place.temporary.is_some(),
         check: args.check,
         download_limit: Limit::of(args.max_download_limit),
         upload_limit: Limit::of(args.max_upload_limit),
         trace,
         ..usual
-    })
+    }
+}
+
+/// Standard output as it is: the library's own cuts what goes out into lines.
+fn standard_output() -> std::io::Result<Box<dyn std::io::Write>> {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        let own = std::io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Box::new(std::fs::File::from(own)))
+    }
+    #[cfg(not(unix))]
+    Ok(Box::new(std::io::stdout()))
 }
 
 /// Shows what happens until the session has ended.

@@ -45,12 +45,17 @@ impl View {
         }
     }
 
+    /// The torrent's name, for the live line.
+    pub fn name(&mut self, name: &str) {
+        self.progress.name(name);
+    }
+
     pub fn update(&mut self, update: Update) -> Result<()> {
         if self.json {
             return self.update_json(&update);
         }
         match update {
-            Update::Checking { done, total } => self.progress.checking(done, total),
+            Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
             Update::Complete(status) => self.progress.say(&format!(
@@ -63,10 +68,14 @@ impl View {
             Update::Tracker(report) if self.verbose || is_bad(&report) => {
                 self.progress.say(&report.to_string());
             }
+            Update::PortMap(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::Decided(decision) if self.verbose || decision.matters() => {
                 self.progress.say(&decision.to_string());
             }
-            Update::Listening { .. } | Update::Tracker(_) | Update::Decided(_) => {}
+            Update::Listening { .. }
+            | Update::Tracker(_)
+            | Update::PortMap(_)
+            | Update::Decided(_) => {}
         }
         Ok(())
     }
@@ -97,6 +106,9 @@ impl View {
             Update::Tracker(report) => {
                 Object::new().str("event", "tracker").str("message", &report.to_string())
             }
+            Update::PortMap(report) => {
+                Object::new().str("event", "port_map").str("message", &report.to_string())
+            }
             Update::Decided(decision) => decision_json(decision),
         };
         print(&object.done())
@@ -107,18 +119,21 @@ impl View {
         self.progress.finish();
     }
 
-    /// The last word.
-    pub fn end(&mut self, name: &str, place: &str, summary: &Summary) -> Result<Exit> {
+    /// The last word. `place` is where the data is kept, if it is.
+    pub fn end(&mut self, name: &str, place: Option<&str>, summary: &Summary) -> Result<Exit> {
         let status = &summary.status;
         let (exit, event) = match summary.outcome {
             Outcome::Complete => (Exit::Done, "complete"),
+            // As for `head`: whoever has read enough is content.
+            Outcome::ReaderLeft => (Exit::Done, "reader_left"),
             Outcome::Stopped => (Exit::Interrupted, "interrupted"),
             Outcome::GaveUp => (Exit::GaveUp, "gave_up"),
         };
         if self.json {
             let time = format!("{:.3}", summary.time.as_secs_f64());
             let accounts = json::array(summary.accounts.iter().map(account_json));
-            let object = status_json(event, status).str("path", place).raw("seconds", &time);
+            let object =
+                status_json(event, status).str_or_null("path", place).raw("seconds", &time);
             let seeds = json::array(summary.web_seeds.iter().map(web_seed_json));
             let object = object.raw("peers_used", &accounts).raw("web_seeds_used", &seeds);
             print(&object.done())?;
@@ -173,10 +188,14 @@ fn found_line(found: &Found) -> Option<String> {
     }
 }
 
-fn last_line(name: &str, place: &str, summary: &Summary) -> String {
+fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
     let status = &summary.status;
     let complete = status.have == status.pieces;
     match summary.outcome {
+        Outcome::ReaderLeft => format!(
+            "{name}: whoever read it has left; {} of {} pieces were here",
+            status.have, status.pieces
+        ),
         Outcome::Complete if status.downloaded == 0 && status.uploaded == 0 => {
             format!("{name}: complete; all {} pieces were there and verified", status.pieces)
         }
@@ -205,10 +224,15 @@ fn last_line(name: &str, place: &str, summary: &Summary) -> String {
                 given(status)
             )
         }
-        _ => format!(
-            "stopped: {} of {} pieces are verified and kept in {place}; the same command goes on",
-            status.have, status.pieces
-        ),
+        _ => {
+            let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);
+            match place {
+                Some(place) => {
+                    format!("{how_much} are verified and kept in {place}; the same command goes on")
+                }
+                None => format!("{how_much} were here; nothing is kept"),
+            }
+        }
     }
 }
 
@@ -247,16 +271,16 @@ fn status_json(event: &str, status: &Status) -> Object {
 }
 
 fn account_line(account: &Account) -> String {
-    let Account { id, addr, received, sent, .. } = account;
+    let Account { client, addr, received, sent, .. } = account;
     let (received, sent) = (units::size(*received), units::size(*sent));
-    format!("from {addr} ({}) {received}, to it {sent}", id.client())
+    format!("from {addr} ({client}) {received}, to it {sent}")
 }
 
 fn account_json(account: &Account) -> String {
     Object::new()
         .str("addr", &account.addr.to_string())
         .bool("incoming", account.incoming)
-        .str("client", &account.id.client())
+        .str("client", &account.client)
         .str("peer_id", &printable_bytes(&account.id.0))
         .num("received", account.received)
         .num("sent", account.sent)

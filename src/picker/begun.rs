@@ -96,15 +96,15 @@ impl Begun {
     }
 
     /// Notes that one peer is asked for the first unasked block and all unasked ones that follow it
-    /// side by side. They are never late by themselves.
-    pub fn take_run(&mut self, conn: ConnId) -> std::ops::Range<u32> {
+    /// side by side. Without `since` they are never late by themselves.
+    pub fn take_run(&mut self, conn: ConnId, since: Option<Instant>) -> std::ops::Range<u32> {
         let Some(first) = self.blocks[self.next..].iter().position(Block::is_unasked) else {
             return 0..0;
         };
         let first = self.next + first;
         let count = self.blocks[first..].iter().take_while(|block| block.is_unasked()).count();
         for block in &mut self.blocks[first..first + count] {
-            (block.asked[0], block.since) = (Some(conn), None);
+            (block.asked[0], block.since) = (Some(conn), since);
         }
         self.next = first + count;
         self.unasked -= count as u32;

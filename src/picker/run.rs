@@ -12,7 +12,7 @@
 //! 2. **What is left of a begun piece**, when no piece is untouched.
 //! 3. **What others owe for too long**, when nothing is unasked.
 //!
-//! Blocks of a run do not become late by themselves, so the endgame does not ask peers for them: who
+//! Blocks of a run do not become late by themselves (but in order), so no endgame asks peers for them: who
 //! owes a run gives the end of it away when others have nothing to do (see the swarm's `web_seeds`).
 //!
 //! Layer: decisions. A part of the picker.
@@ -54,18 +54,20 @@ impl Picker {
         bytes: u64,
         now: Instant,
     ) -> (Vec<Span>, Reason) {
+        // In order, what is late in here is asked of others, as what peers owe is.
+        let since = self.in_order.then_some(now);
         let max = (bytes / u64::from(self.geometry.piece_length())).clamp(1, u64::from(u32::MAX));
         if let Some(pieces) = self.gap(has, from, max as u32) {
             let spans = pieces.flat_map(|piece| {
                 self.begin(piece);
-                self.take_run(piece, conn)
+                self.take_run(piece, conn, since)
             });
             return (spans.collect(), Reason::Gap);
         }
         if let Some(piece) = self.left_over(has, now) {
-            return (self.take_run(piece, conn), Reason::Join);
+            return (self.take_run(piece, conn, since), Reason::Join);
         }
-        self.pick_late(conn, has, now)
+        self.help_out(conn, has, now)
     }
 
     /// Untouched pieces side by side, all of which are offered.
@@ -101,14 +103,14 @@ impl Picker {
         self.begun.iter().find_map(open)
     }
 
-    fn take_run(&mut self, piece: PieceIndex, conn: ConnId) -> Vec<Span> {
-        let blocks = self.begun.get_mut(&piece).expect("begun").take_run(conn);
+    fn take_run(&mut self, piece: PieceIndex, conn: ConnId, since: Option<Instant>) -> Vec<Span> {
+        let blocks = self.begun.get_mut(&piece).expect("begun").take_run(conn, since);
         self.unasked -= blocks.len() as u32;
         blocks.map(|block| self.geometry.block(piece, block)).collect()
     }
 
     /// Rule 3: blocks of one piece, side by side.
-    fn pick_late(&mut self, conn: ConnId, has: &Bitfield, now: Instant) -> (Vec<Span>, Reason) {
+    fn help_out(&mut self, conn: ConnId, has: &Bitfield, now: Instant) -> (Vec<Span>, Reason) {
         for (&piece, begun) in &mut self.begun {
             let mut late: Vec<u32> = Vec::new();
             if has.contains(piece) && !self.suspects.contains(&piece) {

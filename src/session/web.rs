@@ -40,15 +40,17 @@ impl WebSeeds {
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         options: &Options,
+        urls: &[String],
         swarm: &mut Swarm,
         outlets: &Outlets,
     ) -> WebSeeds {
         let mut seeds = WebSeeds::default();
-        if options.web_seeds.is_empty() {
+        if urls.is_empty() {
             return seeds;
         }
+        let proxy = options.proxy.as_ref();
         let names = Arc::new(Names::of(options.layout.torrent()));
-        for url in options.web_seeds.iter().take(WEB_SEEDS_MAX) {
+        for url in urls.iter().take(WEB_SEEDS_MAX) {
             if seeds.urls.iter().any(|(_, known)| known == url) {
                 continue;
             }
@@ -62,14 +64,14 @@ impl WebSeeds {
                 }
             };
             let (orders_in, orders) = bounded(1);
-            let (hold, leash) = web::leash(agent());
+            let (hold, leash) = web::leash(agent(proxy), proxy.is_some());
             let until = Arc::new(AtomicU64::new(0));
             let seed = WebSeed {
                 conn,
                 address,
                 names: names.clone(),
                 layout: options.layout.clone(),
-                agent: leash.agent,
+                leash,
                 orders,
                 until: until.clone(),
                 outlets: outlets.clone(),

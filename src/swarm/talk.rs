@@ -28,7 +28,7 @@ const ALLOWED_FAST_MAX: usize = 64;
 const REFUSED_MAX: u32 = 500;
 
 /// A rule was broken; the text names it.
-type Broken = String;
+pub(super) type Broken = String;
 
 impl Swarm {
     pub(super) fn said(&mut self, conn: ConnId, messages: Vec<Message>, now: Instant) {
@@ -98,9 +98,8 @@ impl Swarm {
             Message::NotInterested => self.wants(conn, false, now),
             // Hints that we do not need, and what we do not know.
             Message::Suggest(_) | Message::Port(_) => peer.idle_talk += 1,
-            Message::Extended(..) | Message::Unknown(_) | Message::KeepAlive => {
-                peer.idle_talk += 1;
-            }
+            Message::Extended(id, payload) => self.extended(conn, id, &payload, now)?,
+            Message::Unknown(_) | Message::KeepAlive => peer.idle_talk += 1,
         }
         Ok(())
     }
@@ -114,7 +113,7 @@ impl Swarm {
             return;
         }
         self.picker.peer_has(&peer.has, piece);
-        peer.wanted += u32::from(!self.picker.have().contains(piece));
+        peer.wanted += u32::from(self.picker.lacks(piece));
         self.update_interest(conn);
         self.spare(conn, piece, now);
     }
@@ -147,8 +146,7 @@ impl Swarm {
         peer.told_pieces = true;
         self.picker.peer_left(&peer.has);
         self.picker.peer_came(&has);
-        let ours = self.picker.have();
-        peer.wanted = has.iter().filter(|&piece| !ours.contains(piece)).count() as u32;
+        peer.wanted = has.iter().filter(|&piece| self.picker.lacks(piece)).count() as u32;
         peer.has = has;
         self.update_interest(conn);
     }

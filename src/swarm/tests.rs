@@ -1,8 +1,11 @@
 //! Scripts for the swarm, in virtual time: facts go in, actions come out.
 
+mod extended;
 mod people;
+mod pex;
 mod super_seed;
 mod talk;
+mod web_seeds;
 
 use super::dialling::CROSSWISE;
 use super::*;
@@ -29,11 +32,15 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
     let mut config = Config {
         geometry: Geometry::new(u64::from(PIECES * piece_length), piece_length).unwrap(),
         peer_id: PeerId(*b"-PM0100-ourselves..."),
+        offer: Default::default(),
         max_peers: 50,
         stop_timeout: None,
         goal: None,
+        wanted: None,
+        in_order: false,
         super_seed: false,
         upload_limited: false,
+        private: false,
         trackers: 0,
         trace: true,
     };

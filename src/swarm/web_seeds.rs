@@ -32,6 +32,9 @@ const RUN_FIRST: u64 = 4 << 20;
 /// How long a run should take, in seconds: a round trip of 100 ms then costs a fortieth.
 const RUN_TIME: f64 = 4.0;
 
+/// The same where the pieces come in order: who waits for the next one must not wait for long.
+const RUN_TIME_IN_ORDER: f64 = 1.0;
+
 /// The shortest and the longest run; one piece is fetched whatever its length.
 const RUN_MIN: u64 = 256 << 10;
 const RUN_MAX: u64 = 64 << 20;
@@ -117,8 +120,10 @@ impl WebSeed {
         if self.came == 0 { self.rate } else { self.came as f64 / time.max(1e-3) }
     }
 
-    fn run_bytes(&self) -> u64 {
-        match (self.rate * RUN_TIME) as u64 {
+    fn run_bytes(&self, in_order: bool) -> u64 {
+        let time = if in_order { RUN_TIME_IN_ORDER } else { RUN_TIME };
+        match (self.rate * time) as u64 {
+            0 if in_order => RUN_MIN,
             0 => RUN_FIRST,
             bytes => bytes.clamp(RUN_MIN, RUN_MAX),
         }
@@ -218,9 +223,11 @@ impl Swarm {
         if self.picker.is_all_asked() {
             self.give_way(conn, now);
         }
+        let in_order = self.config.in_order;
         let seed = self.web_seeds.get_mut(&conn).expect("known");
-        let bytes = seed.run_bytes();
-        let (spans, reason) = self.picker.pick_run(conn, &seed.has, seed.from, bytes, now);
+        let bytes = seed.run_bytes(in_order);
+        let from = if in_order { From::Piece(0) } else { seed.from };
+        let (spans, reason) = self.picker.pick_run(conn, &seed.has, from, bytes, now);
         let (Some(&first), Some(&last)) = (spans.first(), spans.last()) else { return };
         let geometry = self.picker.geometry();
         let bytes = geometry.bytes(first).start..geometry.bytes(last).end;
@@ -272,8 +279,8 @@ impl Swarm {
                 seed.lacking += 1;
                 seed.state = State::Ready;
                 let lacking = seed.lacking;
-                let ours = self.picker.have();
-                if LACKING_MAX <= lacking || seed.has.iter().all(|piece| ours.contains(piece)) {
+                let useful = seed.has.iter().any(|piece| self.picker.lacks(piece));
+                if LACKING_MAX <= lacking || !useful {
                     self.drop_web_seed(conn, why);
                 } else {
                     seed.trouble = Some(why);

@@ -21,14 +21,15 @@ use ureq::http::{StatusCode, Uri};
 use super::url::{self, percent_encode};
 use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
 use crate::hash::Sha1;
+use crate::proxy::Proxy;
 use crate::web::{self, REDIRECTS_MAX};
 
 /// The most bytes of an answer: 170,000 compact peers, a hundred times what anybody needs.
 pub const BODY_MAX: usize = 1 << 20;
 
-/// A client whose requests can be interrupted from outside. It takes the environment's proxies.
-pub fn agent() -> ureq::Agent {
-    web::config()
+/// A client whose requests can be interrupted from outside.
+pub fn agent(proxy: Option<&Proxy>) -> ureq::Agent {
+    web::config(proxy)
         // A call is over with its answer: a kept connection may be closing when it is used again.
         .max_idle_connections(0)
         .build()
@@ -110,8 +111,8 @@ fn get(mut url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<
             .timeout_global(Some(left))
             .timeout_connect(Some(limits.connect))
             .timeout_resolve(Some(limits.connect));
-        if url.host().is_some_and(web::is_loopback) {
-            // No proxy can reach our own machine.
+        if !leash.through && url.host().is_some_and(web::is_loopback) {
+            // No proxy of the environment can reach our own machine.
             request = request.proxy(None);
         }
         let mut response = request.build().call().map_err(explain)?;
@@ -119,7 +120,8 @@ fn get(mut url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<
         let location = response.headers().get("location").map(|to| to.as_bytes().to_vec());
         if let (true, Some(location)) = (status.is_redirection(), location) {
             let location = String::from_utf8_lossy(&location);
-            url = web::redirected(&url, &location, url::check_http).map_err(failed)?;
+            let to = web::redirected(&url, &location, url::check_http, leash.through);
+            url = to.map_err(failed)?;
             continue;
         }
         let mut body = Vec::new();

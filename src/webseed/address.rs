@@ -39,10 +39,13 @@ impl Names {
         let files = info.list("files").into_iter().flat_map(|list| list.iter());
         for (i, (file, ours)) in files.zip(&torrent.files).enumerate() {
             let Some(raw) = file.dict().and_then(raw_path) else { continue };
-            if raw.len() == ours.path.len()
-                && raw.iter().zip(&ours.path).any(|(r, o)| differs(r, o))
-            {
-                names.files.insert(i, raw.into_iter().map(<[u8]>::to_vec).collect());
+            let pairs = raw.iter().zip(&ours.path);
+            if raw.len() == ours.path.len() && pairs.clone().any(|(raw, ours)| differs(raw, ours)) {
+                let name = |(raw, ours): (&&[u8], &String)| match differs(raw, ours) {
+                    true => raw.to_vec(),
+                    false => ours.clone().into_bytes(),
+                };
+                names.files.insert(i, pairs.map(name).collect());
             }
         }
         names
@@ -111,10 +114,11 @@ impl Address {
 }
 
 /// The rules for a web seed's address, whether a torrent or a redirect names it. A service inside
-/// this network may be given a path to read, but nothing to do.
-pub fn check(uri: &Uri) -> Result<(), String> {
+/// this network may be given a path to read, but nothing to do. Names are looked up unless all goes
+/// `through` a proxy.
+pub fn check(uri: &Uri, through: bool) -> Result<(), String> {
     web::check(uri)?;
-    if uri.query().is_some() && web::is_inside(uri) {
+    if uri.query().is_some() && web::is_inside(uri, through) {
         return Err("a web seed inside this network may have no query".to_owned());
     }
     Ok(())
@@ -183,8 +187,8 @@ mod tests {
             assert!(Address::parse(url).is_err(), "{url}");
         }
         let uri = |text: &str| text.parse::<Uri>().unwrap();
-        assert!(super::check(&uri("http://127.0.0.1/x?delete=1")).is_err());
-        assert!(super::check(&uri("http://10.0.0.1/x")).is_ok());
-        assert!(super::check(&uri("http://192.0.2.1/x?y")).is_ok());
+        assert!(check(&uri("http://127.0.0.1/x?delete=1"), false).is_err());
+        assert!(check(&uri("http://10.0.0.1/x"), false).is_ok());
+        assert!(check(&uri("http://192.0.2.1/x?y"), false).is_ok());
     }
 }

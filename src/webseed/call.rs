@@ -15,8 +15,9 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 use super::address;
+use crate::proxy::Proxy;
 use crate::swarm::FetchEnd;
-use crate::web::{self, REDIRECTS_MAX};
+use crate::web::{self, Leash, REDIRECTS_MAX};
 
 /// How long a name look-up may take, and a dial with TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,8 +35,8 @@ const OUTPUT_LEN: usize = 16 * 1024;
 pub type Answered = Result<(Response<Body>, Uri), FetchEnd>;
 
 /// A client that keeps its connection.
-pub fn agent() -> Agent {
-    web::config()
+pub fn agent(proxy: Option<&Proxy>) -> Agent {
+    web::config(proxy)
         .accept_encoding("identity")
         .max_idle_connections(2)
         .input_buffer_size(INPUT_LEN)
@@ -51,17 +52,17 @@ pub fn agent() -> Agent {
 /// Asks for a range, first at the address to which this file's last request was redirected, if any.
 /// `None`: there is no thread for it.
 pub fn ask(
-    agent: &Agent,
+    leash: &Leash,
     uri: Uri,
     last: Option<Uri>,
     range: Range<u64>,
 ) -> Option<Receiver<Answered>> {
     let (answer, answered) = bounded(1);
-    let agent = agent.clone();
+    let (agent, through) = (leash.agent.clone(), leash.through);
     let body = move || {
-        let again = last.and_then(|uri| get(&agent, uri, &range).ok());
+        let again = last.and_then(|uri| get(&agent, through, uri, &range).ok());
         let found = again.filter(|(response, _)| response.status().is_success());
-        let found = found.map_or_else(|| get(&agent, uri, &range), Ok);
+        let found = found.map_or_else(|| get(&agent, through, uri, &range), Ok);
         // Nobody waits for it any more: then it is closed.
         let _ = answer.send(found);
     };
@@ -69,25 +70,36 @@ pub fn ask(
     Some(answered)
 }
 
-fn get(agent: &Agent, mut uri: Uri, range: &Range<u64>) -> Answered {
+fn get(agent: &Agent, through: bool, mut uri: Uri, range: &Range<u64>) -> Answered {
     let useless = |why| FetchEnd::Useless { why };
-    address::check(&uri).map_err(useless)?;
+    address::check(&uri, through).map_err(useless)?;
     for _ in 0..=REDIRECTS_MAX {
         let bytes = format!("bytes={}-{}", range.start, range.end - 1);
         let mut request = agent.get(&uri).header("Range", bytes);
-        if uri.host().is_some_and(web::is_loopback) {
-            // No proxy can reach our own machine.
+        if !through && uri.host().is_some_and(web::is_loopback) {
+            // No proxy of the environment can reach our own machine.
             request = request.config().proxy(None).build();
         }
         let response = request.call().map_err(failed)?;
         let location =
             response.headers().get("location").filter(|_| response.status().is_redirection());
         match location.map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned()) {
-            Some(to) => uri = web::redirected(&uri, &to, address::check).map_err(useless)?,
+            Some(to) => {
+                let rule = if through { through_proxy } else { direct };
+                uri = web::redirected(&uri, &to, rule, through).map_err(useless)?;
+            }
             None => return Ok((response, uri)),
         }
     }
     Err(useless(format!("more than {REDIRECTS_MAX} redirects, the limit")))
+}
+
+fn direct(uri: &Uri) -> Result<(), String> {
+    address::check(uri, false)
+}
+
+fn through_proxy(uri: &Uri) -> Result<(), String> {
+    address::check(uri, true)
 }
 
 /// The network failed, or the server was too slow.

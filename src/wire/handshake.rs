@@ -73,6 +73,12 @@ impl Reserved {
         self
     }
 
+    /// Sets the bit of the extension protocol (BEP 10).
+    pub fn with_extended(mut self) -> Reserved {
+        self.0[5] |= 0x10;
+        self
+    }
+
     /// The Fast extension (BEP 6): have all, have none, reject, suggest, allowed fast.
     pub fn fast(self) -> bool {
         self.0[7] & 0x04 != 0
@@ -161,6 +167,7 @@ mod tests {
         assert_eq!(&bytes[..21], b"\x13BitTorrent protocol\0");
         assert_eq!(Handshake::from_bytes(&bytes), Ok(ours.clone()));
         assert!(ours.reserved.fast() && !ours.reserved.extended() && !ours.reserved.dht());
+        assert!(ours.reserved.with_extended().extended());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The list of targets: everything that takes bytes from strangers, and the swarm.
 
 use crate::engine::Target;
-use crate::{game, mutate, tracker, values, wire};
+use crate::{game, lan, mutate, tracker, values, wire};
 
 pub const TARGETS: &[Target] = &[
     Target {
@@ -31,6 +31,24 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "message", seeds: wire::streams, mutate: mutate::bytes, check: wire::message },
     Target {
+        name: "extended",
+        seeds: wire::extended_handshakes,
+        mutate: mutate::bencode,
+        check: wire::extended,
+    },
+    Target {
+        name: "ut-metadata",
+        seeds: wire::metadata_messages,
+        mutate: mutate::bencode,
+        check: wire::metadata,
+    },
+    Target {
+        name: "ut-pex",
+        seeds: wire::exchanges,
+        mutate: mutate::bencode,
+        check: wire::exchange,
+    },
+    Target {
         name: "tracker-http",
         seeds: tracker::answers,
         mutate: mutate::bencode,
@@ -43,6 +61,7 @@ pub const TARGETS: &[Target] = &[
         check: tracker::udp,
     },
     Target { name: "tracker-url", seeds: tracker::urls, mutate: mutate::text, check: tracker::url },
+    Target { name: "lsd", seeds: lan::searches, mutate: mutate::text, check: lan::search },
     Target {
         name: "resume",
         seeds: values::resumes,

@@ -1,9 +1,12 @@
-//! Targets: the handshake and the peer messages.
+//! Targets: the handshake, the peer messages, and those of extensions.
 
 use piecemeal::geometry::Span;
 use piecemeal::hash::Sha1;
+use piecemeal::wire::extended::{Extended, Extension, Offer, dont_have};
 use piecemeal::wire::handshake::{HANDSHAKE_LEN, Handshake, PeerId, Reserved, check_protocol};
 use piecemeal::wire::message::{BLOCK_HEADER_LEN, Message, Parsed, parse};
+use piecemeal::wire::metadata::{METADATA_LEN_MAX, Metadata};
+use piecemeal::wire::pex::{ADDED_MAX, Pex};
 
 pub fn handshakes() -> Vec<Vec<u8>> {
     let ids = [b"-TR4060-abcdefghijkl", b"-PM0100-abcdefghijkl", b"M7-9-2--abcdefghijkl"];
@@ -123,6 +126,84 @@ fn hear(stream: &[u8], step: usize, pieces: u32) -> Heard {
                 parsed += at.end;
                 heard.push((Message::Block(span), parsed));
             }
+        }
+    }
+}
+
+pub fn extended_handshakes() -> Vec<Vec<u8>> {
+    let offer = Offer { port: 6881, metadata_size: 70_000, pex: true };
+    let real =
+        b"d1:ei0e4:ipv416:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0012:complete_agoi1e1:md11:lt_donthavei7e\
+        10:share_modei8e11:upload_onlyi3e12:ut_holepunchi4e11:ut_metadatai2e6:ut_pexi1ee\
+        13:metadata_sizei31235e4:reqqi500e1:v20:libtorrent/2.0.9.0xx6:yourip4:\x7f\0\0\x01e";
+    vec![offer.to_bytes([127, 0, 0, 1].into(), 512, true), real.to_vec()]
+}
+
+/// What is taken is within its limits, and a handshake after a handshake changes only what it names.
+pub fn extended(input: &[u8]) -> bool {
+    let _ = dont_have(input);
+    match Extended::parse(input) {
+        Ok(said) => {
+            assert!(said.client.iter().flat_map(|v| v.chars()).all(|c| !c.is_control()));
+            assert!(
+                said.metadata_size.is_none_or(|n| (1..=METADATA_LEN_MAX).contains(&(n as usize)))
+            );
+            assert!(said.reqq != Some(0) && said.port != Some(0));
+            assert!(Extension::ALL.into_iter().all(|x| said.id(x) != Some(0)));
+            let mut twice = said.clone();
+            twice.update(said.clone());
+            assert_eq!(twice, said);
+            twice.update(Extended::default());
+            assert_eq!(twice, said);
+            true
+        }
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
+        }
+    }
+}
+
+pub fn metadata_messages() -> Vec<Vec<u8>> {
+    let data = Metadata::Data { piece: 1, total_size: 16_400, bytes: b"d4:infoi3ee123456" };
+    let [request, reject] = [Metadata::Request { piece: 3 }, Metadata::Reject { piece: 0 }];
+    [request, data, reject].iter().map(Metadata::to_bytes).collect()
+}
+
+/// What is taken is written so that it means the same.
+pub fn metadata(input: &[u8]) -> bool {
+    match Metadata::parse(input) {
+        Ok(Metadata::Unknown) => true,
+        Ok(message) => {
+            assert_eq!(Metadata::parse(&message.to_bytes()), Ok(message.clone()));
+            true
+        }
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
+        }
+    }
+}
+
+pub fn exchanges() -> Vec<Vec<u8>> {
+    let addrs =
+        ["10.0.0.7:6881", "[2001:db8::7]:6881"].map(|text| text.parse().expect("an address"));
+    let both = Pex { added: addrs.map(|addr| (addr, 0x12)).to_vec(), dropped: addrs.to_vec() };
+    vec![both.to_bytes(), Pex::default().to_bytes()]
+}
+
+/// What is taken is within its limits, and is written so that it means the same.
+pub fn exchange(input: &[u8]) -> bool {
+    match Pex::parse(input) {
+        Ok(message) => {
+            assert!(message.added.len().max(message.dropped.len()) <= ADDED_MAX);
+            assert!(message.added.iter().all(|(addr, _)| addr.port() != 0));
+            assert_eq!(Pex::parse(&message.to_bytes()), Ok(message));
+            true
+        }
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
         }
     }
 }

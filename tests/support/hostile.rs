@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{BLOCK_LEN, Fixture};
-use super::peer::{Wire, full_bitfield, handshake, id, message, numbers, peer_id, piece};
+use super::peer::{
+    EXTENDED, Wire, extended, full_bitfield, handshake, id, message, numbers, peer_id, piece,
+};
 
 /// What a bad peer knows.
 pub struct Scene {
@@ -57,6 +59,7 @@ pub const MATRIX: &[Behaviour] = &[
     Behaviour { name: "P29", what: "requests while choked, of nothing, out of range", variants: 6, play: odd_requests },
     Behaviour { name: "P30", what: "100,000 requests, reading no answer", variants: 1, play: flood_of_requests },
     Behaviour { name: "P31", what: "cancels for everything", variants: 1, play: flood_of_cancels },
+    Behaviour { name: "P32", what: "extended handshakes without sense", variants: ODD_EXTENDED, play: odd_extended },
     Behaviour { name: "P39", what: "a reset in the middle of a block", variants: 64, play: reset_inside },
 ];
 
@@ -74,6 +77,14 @@ impl Scene {
     /// Shakes hands.
     fn greet(&self, wire: &mut Wire, n: usize) -> io::Result<()> {
         wire.send(&self.hello(n, false))?;
+        wire.read_handshake().map(drop)
+    }
+
+    /// Shakes hands, with the bit of the extension protocol set.
+    pub fn greet_extended(&self, wire: &mut Wire, n: usize) -> io::Result<()> {
+        let mut hello = self.hello(n, false);
+        hello[EXTENDED.0] |= EXTENDED.1;
+        wire.send(&hello)?;
         wire.read_handshake().map(drop)
     }
 
@@ -387,4 +398,29 @@ fn reset_inside(wire: &mut Wire, scene: &Scene, bytes: usize) -> io::Result<()> 
     let answer = scene.answer(wire.request()?);
     wire.send(&answer[..bytes])?;
     wire.reset_on_drop()
+}
+
+const ODD_EXTENDED: usize = 10;
+
+fn odd_extended(wire: &mut Wire, scene: &Scene, variant: usize) -> io::Result<()> {
+    scene.greet_extended(wire, variant)?;
+    let deep = [b"d1:m".to_vec(), b"l".repeat(60_000)].concat();
+    let odd: [&[u8]; ODD_EXTENDED] = [
+        b"no bencode at all",
+        b"",
+        &deep,
+        &b"d1:m".repeat(100_000),
+        &vec![b'l'; 10 << 20],
+        b"d1:md11:ut_metadatai0e6:ut_pexi256e11:lt_donthavei-1e11:upload_onlyi99999999999eee",
+        b"d1:m4:spame",
+        b"d1:mi7e1:vli1ee1:pi0e4:reqqi0e6:yourip1:x11:upload_onlyle13:metadata_size0:e",
+        b"d4:reqqi-9223372036854775808e1:pi9223372036854775807ee",
+        b"d11:upload_onlyi1e1:v9:\x1b[31mredXe",
+    ];
+    let claim = message(id::BITFIELD, &full_bitfield(scene.fixture.pieces()));
+    wire.send(&[extended(0, odd[variant]), claim].concat())?;
+    for id in [0, 1, 2, 3, 4, 5, 255] {
+        wire.send(&extended(id, b"li1ee"))?;
+    }
+    wire.ignore()
 }

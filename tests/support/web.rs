@@ -228,6 +228,18 @@ fn answer(
         return Ok(true);
     };
     let file = &data[place.clone()];
+    match manner {
+        Manner::IgnoresRange => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len());
+            return send(to, shared, &head, file).map(|()| true);
+        }
+        Manner::Answers(status, header) => {
+            let line = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
+            write!(to, "HTTP/1.1 {status} So\r\nContent-Length: 0\r\n{line}\r\n")?;
+            return Ok(true);
+        }
+        _ => {}
+    }
     let range = request.range.clone().unwrap_or(0..file.len());
     if file.len() <= range.start {
         to.write_all(b"HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n")?;
@@ -255,20 +267,6 @@ fn send_range(
         )
     };
     match manner {
-        Manner::Honest | Manner::Once(..) | Manner::Lacks(_) | Manner::Redirects(_) => {
-            send(to, shared, &head(body.len(), ""), &body)?;
-            return Ok(true);
-        }
-        Manner::IgnoresRange => {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len());
-            send(to, shared, &head, file)?;
-            return Ok(true);
-        }
-        Manner::Answers(status, header) => {
-            let line = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
-            write!(to, "HTTP/1.1 {status} So\r\nContent-Length: 0\r\n{line}\r\n")?;
-            return Ok(true);
-        }
         Manner::Corrupt(every) => {
             let first = (every - range.start % every) % every;
             (first..body.len()).step_by(*every).for_each(|at| body[at] ^= 0x55);
@@ -314,6 +312,8 @@ fn send_range(
             // Until the other end hangs up.
             let _ = from.read(&mut [0]);
         }
+        // The honest ones; what is left has been answered already.
+        _ => return send(to, shared, &head(body.len(), ""), &body).map(|()| true),
     }
     Ok(false)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Args;
+use crate::proxy::Proxy;
 
 /// A flag's value, with the flag's name for the error message.
 pub struct Value {
@@ -51,6 +52,13 @@ impl Value {
             _ => "an IP address",
         };
         bail!("--listen {text}: expected {expected}")
+    }
+
+    pub fn proxy(self) -> Result<Proxy> {
+        let flag = self.flag;
+        let text = self.text()?;
+        // Not the text itself: a password may be in it.
+        Proxy::parse(&text).with_context(|| format!("--{flag}"))
     }
 
     pub fn split(self) -> Result<Vec<Value>> {
