@@ -35,11 +35,11 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, select};
-use ureq::BodyReader;
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use ureq::http::Uri;
+use ureq::{Agent, BodyReader};
 
 use crate::event::Event;
 use crate::limit::Limit;
@@ -47,7 +47,6 @@ use crate::peer::reader::Outlets;
 use crate::picker::ConnId;
 use crate::storage::{Layout, Part};
 use crate::swarm::{Fact, FetchEnd};
-use crate::web::Leash;
 use address::{Address, Names};
 use answer::Verdict;
 use sink::Sink;
@@ -58,6 +57,9 @@ pub use call::agent;
 /// few servers fill any line.
 pub const WEB_SEEDS_MAX: usize = 16;
 
+/// How soon it is noticed that the session has ended while a server is asked.
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// What is passed over is read in steps of this.
 const SKIP_LEN: usize = 16 * 1024;
 
@@ -66,7 +68,10 @@ pub struct WebSeed {
     pub address: Address,
     pub names: Arc<Names>,
     pub layout: Layout,
-    pub leash: Leash,
+    /// The same for all, so that it can be shut down.
+    pub agent: Agent,
+    /// All goes through a proxy that the user has named.
+    pub through: bool,
     /// Runs of bytes of the torrent, one at a time; hung up when the session ends.
     pub orders: Receiver<Range<u64>>,
     /// How far the run is still wanted.
@@ -191,15 +196,22 @@ impl Fetcher {
         let uri = seed.address.of_file(torrent, &seed.names, part.file).map_err(useless)?;
         let last = self.last.take().filter(|(file, _)| *file == part.file).map(|(_, uri)| uri);
         let asked = part.at..part.at + part.length as u64;
-        let answered = call::ask(&seed.leash, uri, last, asked.clone());
+        let answered = call::ask(seed, uri, last, asked.clone());
         let answered = answered.ok_or_else(|| failed("cannot start a thread"))?;
-        let answered = select! {
-            recv(answered) -> answered => answered,
-            // No order comes before this one's end: the session has ended.
-            recv(seed.orders) -> _ => return Err(ended()),
+        let (response, uri) = loop {
+            match answered.recv_timeout(GLANCE) {
+                Ok(answered) => break answered?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(failed("our thread for it panicked"));
+                }
+                // No order comes before this one's end: this is the end of the session.
+                Err(RecvTimeoutError::Timeout) => {
+                    if seed.orders.try_recv() == Err(TryRecvError::Disconnected) {
+                        return Err(ended());
+                    }
+                }
+            }
         };
-        let panicked = |_| Err(failed("our thread for it panicked"));
-        let (response, uri) = answered.unwrap_or_else(panicked)?;
         match answer::judge(response.status(), response.headers(), &asked, length) {
             Verdict::Part { end } => {
                 self.last = Some((part.file, uri));

@@ -26,13 +26,13 @@ pub struct WebSeeds {
     open: HashMap<ConnId, Open>,
     /// Which URL has which number.
     urls: Vec<(ConnId, String)>,
+    /// Dropped, it interrupts all reads: after the orders, so that the threads know why.
+    hold: Option<Hold>,
 }
 
 struct Open {
     orders: Sender<Range<u64>>,
     until: Arc<AtomicU64>,
-    /// Dropped, it interrupts a read. After the orders, so that the thread knows why.
-    _hold: Hold,
 }
 
 impl WebSeeds {
@@ -49,6 +49,8 @@ impl WebSeeds {
             return seeds;
         }
         let proxy = options.proxy.as_ref();
+        let (hold, leash) = web::leash(agent(proxy), proxy.is_some());
+        seeds.hold = Some(hold);
         let names = Arc::new(Names::of(options.layout.torrent()));
         for url in urls.iter().take(WEB_SEEDS_MAX) {
             if seeds.urls.iter().any(|(_, known)| known == url) {
@@ -64,14 +66,14 @@ impl WebSeeds {
                 }
             };
             let (orders_in, orders) = bounded(1);
-            let (hold, leash) = web::leash(agent(proxy), proxy.is_some());
             let until = Arc::new(AtomicU64::new(0));
             let seed = WebSeed {
                 conn,
                 address,
                 names: names.clone(),
                 layout: options.layout.clone(),
-                leash,
+                agent: leash.agent.clone(),
+                through: leash.through,
                 orders,
                 until: until.clone(),
                 outlets: outlets.clone(),
@@ -79,9 +81,7 @@ impl WebSeeds {
             };
             let builder = Builder::new().name(format!("web seed {conn}"));
             match builder.spawn_scoped(scope, move || seed.run()) {
-                Ok(_) => {
-                    drop(seeds.open.insert(conn, Open { orders: orders_in, until, _hold: hold }))
-                }
+                Ok(_) => drop(seeds.open.insert(conn, Open { orders: orders_in, until })),
                 Err(err) => swarm.drop_web_seed(conn, format!("cannot start a thread: {err}")),
             }
         }

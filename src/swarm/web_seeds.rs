@@ -249,7 +249,9 @@ impl Swarm {
             let bytes = u64::from(span.length);
             (seed.came, seed.received) = (seed.came + bytes, seed.received + bytes);
             (seed.waiting_since, seed.failures, seed.lacking) = (now, 0, 0);
-            seed.trouble = None;
+            if seed.has.is_full() {
+                seed.trouble = None;
+            }
             self.arrived(conn, span, now);
         }
     }
@@ -267,6 +269,7 @@ impl Swarm {
         match end {
             _ if gone => return,
             FetchEnd::Done { .. } if stalled => {
+                seed.came = 0;
                 self.web_seed_failed(conn, "it sends nothing".to_owned(), None, now);
             }
             FetchEnd::Done { in_order } => {
@@ -300,6 +303,11 @@ impl Swarm {
         now: Instant,
     ) {
         let seed = self.web_seeds.get_mut(&conn).expect("known");
+        if RUN_MIN <= seed.came && retry_in.is_none() {
+            // Some servers end every answer after a while; it is of use.
+            (seed.state, seed.trouble) = (State::Ready, Some(why));
+            return;
+        }
         let doubled = PAUSE_MIN * (1 << seed.failures.min(16));
         let pause = retry_in.unwrap_or_default().min(RETRY_AFTER_MAX);
         let pause = pause.max(doubled.min(PAUSE_MAX));

@@ -14,10 +14,10 @@ use crossbeam_channel::{Receiver, bounded};
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
-use super::address;
+use super::{WEB_SEEDS_MAX, WebSeed, address};
 use crate::proxy::Proxy;
 use crate::swarm::FetchEnd;
-use crate::web::{self, Leash, REDIRECTS_MAX};
+use crate::web::{self, REDIRECTS_MAX};
 
 /// How long a name look-up may take, and a dial with TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,11 +34,11 @@ const OUTPUT_LEN: usize = 16 * 1024;
 /// The answer, and where it came from in the end.
 pub type Answered = Result<(Response<Body>, Uri), FetchEnd>;
 
-/// A client that keeps its connection.
+/// A client that keeps its connections, one for all web seeds.
 pub fn agent(proxy: Option<&Proxy>) -> Agent {
     web::config(proxy)
         .accept_encoding("identity")
-        .max_idle_connections(2)
+        .max_idle_connections(WEB_SEEDS_MAX)
         .input_buffer_size(INPUT_LEN)
         .output_buffer_size(OUTPUT_LEN)
         .timeout_resolve(Some(CONNECT_TIMEOUT))
@@ -52,13 +52,13 @@ pub fn agent(proxy: Option<&Proxy>) -> Agent {
 /// Asks for a range, first at the address to which this file's last request was redirected, if any.
 /// `None`: there is no thread for it.
 pub fn ask(
-    leash: &Leash,
+    seed: &WebSeed,
     uri: Uri,
     last: Option<Uri>,
     range: Range<u64>,
 ) -> Option<Receiver<Answered>> {
     let (answer, answered) = bounded(1);
-    let (agent, through) = (leash.agent.clone(), leash.through);
+    let (agent, through) = (seed.agent.clone(), seed.through);
     let body = move || {
         let again = last.and_then(|uri| get(&agent, through, uri, &range).ok());
         let found = again.filter(|(response, _)| response.status().is_success());
