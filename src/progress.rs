@@ -151,7 +151,8 @@ fn live_line(status: &Status, name: &str, width: usize) -> String {
     let seeding = status.have == status.pieces;
     let (done, total) = (status.done_bytes, status.total_bytes);
     let sizes = sizes(done, total);
-    let peers = format!("{} of {} peers", status.connected, status.known.max(status.connected));
+    let known = status.known.max(status.connected);
+    let peers = format!("{} of {known} peers{}", status.connected, web_seeds(status));
     let pieces = format!("{}/{} pieces", status.have, status.pieces);
     let left = status.eta.map_or(String::new(), |eta| format!("{} left", time(eta)));
     let percent = format!("{:3}%", percent(done, total));
@@ -205,12 +206,20 @@ fn seed_line(status: &Status) -> String {
     )
 }
 
+fn web_seeds(status: &Status) -> String {
+    match status.web_seeds {
+        0 => String::new(),
+        1 => ", 1 web seed".to_owned(),
+        n => format!(", {n} web seeds"),
+    }
+}
+
 fn whole_line(status: &Status) -> String {
     if status.have == status.pieces {
         return seed_line(status);
     }
     let mut line = format!(
-        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected",
+        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected{}",
         percent(status.done_bytes, status.total_bytes),
         units::size(status.done_bytes),
         units::size(status.total_bytes),
@@ -220,6 +229,7 @@ fn whole_line(status: &Status) -> String {
         rate(status.upload_rate),
         status.connected,
         status.known.max(status.connected),
+        web_seeds(status),
     );
     match (&status.stuck, status.eta) {
         (Some(reason), _) => line += &format!("; {reason}"),
@@ -250,6 +260,8 @@ mod tests {
             downloaded: 0,
             wasted: 0,
             uploaded: 0,
+            web_seeds: 0,
+            web_seed_bytes: 0,
             corrupt: 0,
             stuck: None,
         }

@@ -30,6 +30,7 @@ mod disk;
 mod finders;
 mod links;
 mod run;
+mod web;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -75,6 +76,8 @@ pub struct Options {
     pub trackers: Vec<Vec<String>>,
     /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
     pub dht: Option<dht_node::Config>,
+    /// Servers that have the data (BEP 19); those of the torrent, unless changed.
+    pub web_seeds: Vec<String>,
     /// Ask the local network too (BEP 14), unless the torrent is private.
     pub lsd: bool,
     /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
@@ -106,9 +109,9 @@ pub struct Options {
 impl Options {
     /// The usual: into `dir` under the torrent's name, from its own trackers.
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
-        let trackers = torrent.trackers.clone();
+        let (trackers, web_seeds) = (torrent.trackers.clone(), torrent.web_seeds.clone());
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, lsd: true, pex: true, ..Options::at(layout) }
+        Options { trackers, web_seeds, lsd: true, pex: true, ..Options::at(layout) }
     }
 
     /// The usual, at a place of one's own choice and with `peers` only.
@@ -122,6 +125,7 @@ impl Options {
             peers: Vec::new(),
             trackers: Vec::new(),
             dht: None,
+            web_seeds: Vec::new(),
             lsd: false,
             pex: false,
             max_peers: 50,
@@ -198,6 +202,8 @@ pub struct Summary {
     pub status: Status,
     /// What went between us and each peer, most bytes first.
     pub accounts: Vec<Account>,
+    /// The web seeds that gave anything, and how many bytes of blocks.
+    pub web_seeds: Vec<(String, u64)>,
     /// Since the peers were first asked; zero if nobody had to be.
     pub time: Duration,
 }

@@ -26,9 +26,12 @@ mod super_seed;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod totals;
+mod web_seeds;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::address_book::{AddressBook, Source};
@@ -36,7 +39,6 @@ use crate::bitfield::Bitfield;
 use crate::choker::Choker;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::{ConnId, Picker};
-use crate::rate::Rate;
 use crate::wire::extended::Offer;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
@@ -49,6 +51,9 @@ use peer::Peer;
 use rationing::Rationing;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
+use totals::Totals;
+pub use web_seeds::FetchEnd;
+use web_seeds::WebSeed;
 
 /// How often [`Swarm::tick`] should be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -136,6 +141,16 @@ pub enum Fact {
         conn: ConnId,
         piece: PieceIndex,
     },
+    /// These blocks came from a web seed, and are on their way to the assembler.
+    Fetched {
+        conn: ConnId,
+        spans: Vec<Span>,
+    },
+    /// A web seed is free again, or of no use.
+    FetchEnded {
+        conn: ConnId,
+        end: FetchEnd,
+    },
 }
 
 /// What a peer told of itself in the handshake.
@@ -170,6 +185,16 @@ pub enum Action {
     },
     HangUp {
         conn: ConnId,
+    },
+    /// Have a web seed send these bytes of the torrent.
+    Fetch {
+        conn: ConnId,
+        bytes: Range<u64>,
+    },
+    /// Of what it was last asked for, a web seed need not send what lies behind this.
+    CutFetch {
+        conn: ConnId,
+        at: u64,
     },
     /// The trackers should be asked for more peers.
     MorePeers,
@@ -213,6 +238,7 @@ pub struct Swarm {
     /// In order, so that a run in virtual time repeats.
     peers: BTreeMap<ConnId, Peer>,
     dials: BTreeMap<ConnId, Dial>,
+    web_seeds: BTreeMap<ConnId, WebSeed>,
     last_conn: u32,
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
@@ -254,23 +280,6 @@ struct Dial {
     incoming: bool,
 }
 
-/// What went over the wires in this run.
-struct Totals {
-    down: Rate,
-    up: Rate,
-    uploaded: u64,
-    downloaded: u64,
-    wasted: u64,
-    corrupt: u32,
-}
-
-impl Totals {
-    fn new(now: Instant) -> Totals {
-        let (down, up) = (Rate::new(now), Rate::new(now));
-        Totals { down, up, uploaded: 0, downloaded: 0, wasted: 0, corrupt: 0 }
-    }
-}
-
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
@@ -293,6 +302,7 @@ impl Swarm {
             book: AddressBook::default(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
+            web_seeds: BTreeMap::new(),
             last_conn: 0,
             actions: Vec::new(),
             departed: VecDeque::new(),
@@ -346,6 +356,8 @@ impl Swarm {
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }
+            Fact::Fetched { conn, spans } => self.fetched(conn, spans, now),
+            Fact::FetchEnded { conn, end } => self.fetch_ended(conn, end, now),
         }
     }
 
@@ -355,6 +367,7 @@ impl Swarm {
         self.evict(now);
         self.dial(now);
         self.ask_everybody(now);
+        self.ask_web_seeds(now);
         self.give(now);
         self.tell_of_others(now);
         let waited = now.saturating_duration_since(self.last_block);

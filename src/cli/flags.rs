@@ -48,6 +48,7 @@ pub struct Args {
     pub no_dht: bool,
     /// Instead of the well-known nodes of the DHT.
     pub dht_bootstrap: Vec<HostPort>,
+    pub no_webseed: bool,
     pub no_lsd: bool,
     /// Whom to ask for peers; none: the usual.
     pub from: Vec<Source>,

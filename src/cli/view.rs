@@ -139,11 +139,16 @@ impl View {
             let accounts = json::array(summary.accounts.iter().map(account_json));
             let object =
                 status_json(event, status).str_or_null("path", place).raw("seconds", &time);
-            print(&object.raw("peers_used", &accounts).done())?;
+            let seeds = json::array(summary.web_seeds.iter().map(web_seed_json));
+            let object = object.raw("peers_used", &accounts).raw("web_seeds_used", &seeds);
+            print(&object.done())?;
         } else if !self.quiet {
             if self.verbose {
                 let lines = summary.accounts.iter().take(ACCOUNTS_SHOWN).map(account_line);
                 lines.for_each(|line| self.progress.say(&line));
+                for (url, bytes) in &summary.web_seeds {
+                    self.progress.say(&format!("from {url} {}", units::size(*bytes)));
+                }
             }
             self.progress.say(&last_line(name, place, summary));
         }
@@ -208,8 +213,16 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
                 0 => String::new(),
                 n => format!(", {n} pieces failed their hash and were fetched again"),
             };
+            let sources = match (status.downloaded - status.web_seed_bytes, status.web_seed_bytes) {
+                (_, 0) => String::new(),
+                (0, _) => ", all from web seeds".to_owned(),
+                (peers, web) => {
+                    let (peers, web) = (units::size(peers), units::size(web));
+                    format!(", {peers} from peers and {web} from web seeds")
+                }
+            };
             format!(
-                "{name}: complete, {} in {} at {}/s{bad}; {}; give back: piecemeal seed",
+                "{name}: complete, {} in {} at {}/s{sources}{bad}; {}; give back: piecemeal seed",
                 units::size(status.downloaded),
                 time(summary),
                 units::size(rate as u64),
@@ -256,6 +269,8 @@ fn status_json(event: &str, status: &Status) -> Object {
         .num("corrupt", status.corrupt)
         .num("peers", status.connected as u64)
         .num("known", status.known as u64)
+        .num("web_seeds", status.web_seeds as u64)
+        .num("web_seed_bytes", status.web_seed_bytes)
         .num_or_null("eta", eta)
         .str_or_null("stuck", stuck.as_deref())
 }
@@ -275,6 +290,10 @@ fn account_json(account: &Account) -> String {
         .num("received", account.received)
         .num("sent", account.sent)
         .done()
+}
+
+fn web_seed_json((url, received): &(String, u64)) -> String {
+    Object::new().str("url", url).num("received", *received).done()
 }
 
 fn decision_json(decision: &Decision) -> Object {

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::disk::{keep, look, proofs, put_in_order};
 use super::finders::{Doors, Finders};
 use super::links::{Links, Supplies, chunk_pool};
+use super::web::WebSeeds;
 use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
@@ -124,7 +125,8 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
     let config = config(options, PeerId([0; 20]), 0, [None; 2]);
     let status = Swarm::new(config, have, rng, now).status(now);
-    Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
+    let (accounts, web_seeds) = (Vec::new(), Vec::new());
+    Summary { outcome, status, accounts, web_seeds, time: Duration::ZERO }
 }
 
 fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>; 2]) -> Config {
@@ -165,6 +167,7 @@ struct Run<'scope, 'env> {
     wires: Wires,
     swarm: Swarm,
     links: Links<'scope, 'env>,
+    web_seeds: WebSeeds,
     finders: Finders<'env>,
     /// `None` where nothing is to be written.
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
@@ -227,12 +230,16 @@ impl<'scope, 'env> Run<'scope, 'env> {
         };
         let stream = stream(options, &reading, &wires.events)?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
+        // Where nothing is to be written, none is needed.
+        let urls = if assembler.is_some() { &options.web_seeds[..] } else { &[] };
+        let web_seeds = WebSeeds::start(scope, options, urls, &mut swarm, &outlets);
         let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
         Ok(Run {
             options,
             wires,
             swarm,
             links,
+            web_seeds,
             finders,
             assembler,
             verified,
@@ -375,6 +382,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
+            Action::Fetch { conn, bytes } => self.web_seeds.fetch(conn, bytes),
+            Action::CutFetch { conn, at } => self.web_seeds.cut(conn, at),
             Action::MorePeers => self.finders.more_peers(),
             Action::DhtNode { addr } => self.finders.dht_node(addr),
             Action::Finished => self.finished(now),
@@ -418,7 +427,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let status = self.swarm.status(now);
         let accounts = self.swarm.accounts();
         self.post_totals();
+        let web_seeds = self.web_seeds.used(&self.swarm);
         self.links.close();
+        drop(self.web_seeds);
         drop(self.wires.inbox);
         if let Some(stream) = self.stream {
             stream.close();
@@ -433,6 +444,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         farewell.wait();
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
-        Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
+        let time = now.duration_since(self.started);
+        Ok(Summary { outcome, status, accounts, web_seeds, time })
     }
 }

@@ -7,6 +7,7 @@ mod pex;
 mod rationing;
 mod super_seed;
 mod talk;
+mod web_seeds;
 
 use super::dialling::CROSSWISE;
 use super::*;

@@ -293,6 +293,7 @@ impl World {
                 | Action::MorePeers
                 | Action::GiveUp
                 | Action::Decided(_) => {}
+                Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
             }
         }
     }
