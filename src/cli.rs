@@ -17,6 +17,7 @@ mod hook;
 pub mod input;
 mod man;
 mod output;
+mod peers;
 mod place;
 mod show;
 mod signals;
@@ -67,6 +68,7 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "peers" => peers::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

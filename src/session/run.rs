@@ -153,6 +153,7 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
+/// What every connection is given.
 fn supplies(options: &Options, storage: Reading) -> Supplies {
     Supplies {
         storage,
@@ -200,8 +201,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let key = rng.u32(..);
         let config = config(options, peer_id, port, dht_ports);
         let mut swarm = Swarm::new(config, have.clone(), rng, started);
-        let user = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
-        swarm.handle(started, user);
+        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
+        swarm.handle(started, named);
 
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
