@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
         mutate: mutate::bytes,
         check: wire::handshake,
     },
+    Target { name: "explain", seeds: wire::explained, mutate: mutate::bytes, check: wire::explain },
     Target { name: "message", seeds: wire::streams, mutate: mutate::bytes, check: wire::message },
     Target {
         name: "extended",
