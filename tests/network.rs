@@ -58,7 +58,7 @@ fn two_machines_find_each_other_on_the_local_network() {
 #[test]
 fn libtorrent_and_we_find_each_other_on_the_local_network() {
     let Some(Cable { hosts: [a, b] }) = &Cable::new(Family::V4) else { return };
-    if !libtorrent(a, &["version"]).run().code.is_some_and(|code| code == 0) {
+    if libtorrent(a, &["version"]).run().code != Some(0) {
         assert!(std::env::var_os("PIECEMEAL_REQUIRE_PEERS").is_none(), "no libtorrent here");
         return eprintln!("skipped: no libtorrent here; see `make peers`");
     }
