@@ -12,6 +12,7 @@ mod decode;
 mod exit;
 pub mod flags;
 mod get;
+mod handshake;
 mod help;
 mod hook;
 pub mod input;
@@ -69,6 +70,7 @@ fn run(args: &Args) -> Result<Exit> {
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
         "peers" => peers::run(args),
+        "handshake" => handshake::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {
