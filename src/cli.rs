@@ -6,13 +6,16 @@
 //!
 //! Layer: programs.
 
+mod completions;
 mod create;
 mod decode;
 mod exit;
 pub mod flags;
 mod get;
 mod help;
+mod hook;
 pub mod input;
+mod man;
 mod output;
 mod place;
 mod show;
@@ -30,7 +33,7 @@ pub use exit::Exit;
 use flags::Args;
 use output::Output;
 
-use crate::printable::printable;
+use crate::printable::{clipped, printable};
 use crate::terminal::eprint_line;
 
 /// The whole program: reads the command line, runs the command, reports how it ended.
@@ -64,6 +67,8 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "completions" => completions(args),
+        "man" => print(&man::page()),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));
             Ok(Exit::Usage)
@@ -94,6 +99,18 @@ fn one_operand(args: &Args) -> Option<&OsStr> {
                 "piecemeal: {command} takes one operand, not {count}; see piecemeal {command} --help"
             ));
             None
+        }
+    }
+}
+
+fn completions(args: &Args) -> Result<Exit> {
+    let Some(shell) = one_operand(args) else { return Ok(Exit::Usage) };
+    match completions::script(&shell.to_string_lossy()) {
+        Some(script) => print(&script),
+        None => {
+            let (shell, shells) = (clipped(&shell.to_string_lossy(), 40), completions::SHELLS);
+            eprint_line(&format!("piecemeal: {shell}: completions are for {}", shells.join(", ")));
+            Ok(Exit::Usage)
         }
     }
 }

@@ -41,6 +41,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
@@ -75,6 +76,8 @@ pub struct Options {
     pub trackers: Vec<Vec<String>>,
     /// Servers that have the data (BEP 19); those of the torrent, unless changed.
     pub web_seeds: Vec<String>,
+    /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
+    pub dht: Option<dht_node::Config>,
     /// Ask the local network too (BEP 14), unless the torrent is private.
     pub lsd: bool,
     /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
@@ -122,6 +125,7 @@ impl Options {
             peers: Vec::new(),
             trackers: Vec::new(),
             web_seeds: Vec::new(),
+            dht: None,
             lsd: false,
             pex: false,
             max_peers: 50,
@@ -158,6 +162,7 @@ pub enum Update {
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),
+    Dht(dht_node::Report),
     /// What the router at home said to our wish to be reachable.
     PortMap(port_map::Report),
     /// Every wanted piece is verified; from now on it only gives.

@@ -20,6 +20,8 @@ mod extended;
 mod giving;
 mod peer;
 mod pex;
+mod pieces;
+mod rationing;
 mod status;
 mod super_seed;
 mod talk;
@@ -47,6 +49,7 @@ use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
+use rationing::Rationing;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
 pub use web_seeds::FetchEnd;
@@ -83,6 +86,8 @@ pub struct Config {
     pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
+    pub dht_ports: [Option<u16>; 2],
     /// Whether every decision is told, and not only those that matter.
     pub trace: bool,
 }
@@ -97,6 +102,10 @@ pub enum Fact {
     },
     TrackerFailed {
         error: String,
+    },
+    /// A round of looking in the DHT is over; so many nodes answered.
+    DhtSearched {
+        answered: usize,
     },
     /// The handshake is done, and the info hash was ours.
     Connected {
@@ -189,6 +198,10 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
+    /// A peer has told us that it is a node of the DHT.
+    DhtNode {
+        addr: SocketAddr,
+    },
     /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
@@ -234,6 +247,9 @@ pub struct Swarm {
     accounts: Accounts,
     choker: Choker,
     super_seed: Option<SuperSeed>,
+    rationing: Option<Rationing>,
+    /// When a peer that has everything was met, while we had everything.
+    other_seed: Option<Instant>,
     rng: fastrand::Rng,
     last_choice: Instant,
     totals: Totals,
@@ -252,6 +268,8 @@ pub struct Swarm {
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
+    /// Whether a node of the DHT has answered.
+    dht_answered: bool,
     finished: bool,
 }
 
@@ -294,6 +312,8 @@ impl Swarm {
             choker,
             picker,
             super_seed: None,
+            rationing: None,
+            other_seed: None,
             rng,
             config,
             book: AddressBook::default(),
@@ -316,6 +336,7 @@ impl Swarm {
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
+            dht_answered: false,
             finished: false,
         };
         swarm.check_finished(now);
@@ -342,6 +363,7 @@ impl Swarm {
                 self.tracker_failures += 1;
                 self.tracker_error = Some(error);
             }
+            Fact::DhtSearched { answered } => self.dht_answered |= answered != 0,
             Fact::Connected { conn, hello } => self.connected(conn, hello, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),
@@ -419,8 +441,9 @@ impl Swarm {
         if self.finished && !self.closing() {
             let seeds = self.peers.iter().filter(|(_, peer)| peer.fetches_nothing());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
-            if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
-                state.end();
+            if !seeds.is_empty() {
+                self.other_seed = Some(now);
+                self.super_seed.iter_mut().for_each(SuperSeed::end);
             }
             seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));
         }
@@ -447,41 +470,5 @@ impl Swarm {
 
     fn tell(&mut self, conn: ConnId, message: Message) {
         self.actions.push(Action::Tell { conn, order: Order::Say(message) });
-    }
-
-    /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
-    fn stored(&mut self, piece: PieceIndex, now: Instant) {
-        let owed = self.picker.stored(piece);
-        for &(conn, span) in &owed {
-            self.cancel(conn, span);
-        }
-        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
-        for conn in conns {
-            let peer = self.peers.get_mut(&conn).expect("listed");
-            if peer.has.contains(piece) {
-                peer.wanted -= 1;
-                self.update_interest(conn);
-            } else {
-                self.tell(conn, Message::Have(piece));
-            }
-        }
-        self.check_finished(now);
-        // Who was cancelled has room again. All others were asked when they had.
-        owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
-    }
-
-    /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.
-    fn corrupt(&mut self, piece: PieceIndex, mut senders: Vec<ConnId>, now: Instant) {
-        self.totals.corrupt += 1;
-        senders.sort_unstable();
-        senders.dedup();
-        self.announce(Decision::Corrupt { piece, senders: senders.len() });
-        for (conn, span) in self.picker.corrupt(piece) {
-            self.cancel(conn, span);
-        }
-        if let [alone] = senders[..] {
-            self.ban(alone, BanReason::SentCorruptPiece(piece), now);
-        }
-        self.ask_everybody(now);
     }
 }

@@ -11,15 +11,17 @@ use anyhow::{Result, anyhow, bail};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::flags::Args;
+use super::hook::Hook;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::place::{self, Place};
 use super::view::View;
 use super::{Exit, Misuse, one_operand, show, signals};
+use crate::dht_node;
 use crate::limit::Limit;
 use crate::printable::printable;
 use crate::select::Selection;
-use crate::session::{Options, Outcome, Session};
+use crate::session::{Options, Outcome, Session, Update};
 use crate::stream::Output;
 use crate::swarm::Goal;
 use crate::terminal::eprint_line;
@@ -29,14 +31,18 @@ use crate::trace::{TOPICS, Trace};
 const GLANCE: Duration = Duration::from_millis(100);
 
 pub fn run(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, (goal != Goal::default()).then_some(goal), false)
+    let stays = args.keep_seeding || args.seed_ratio.is_some() || args.seed_time.is_some();
+    transfer(args, stays.then(|| goal(args)), false)
+}
+
+/// When it has given enough. A ratio of 0 is none, as aria2 has it.
+fn goal(args: &Args) -> Goal {
+    Goal { ratio: args.seed_ratio.filter(|&ratio| 0.0 < ratio), time: args.seed_time }
 }
 
 /// `piecemeal seed`: as `get`, of data that is all there, until the goal or Ctrl-C.
 pub fn seed(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, Some(goal), true)
+    transfer(args, Some(goal(args)), true)
 }
 
 fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
@@ -71,23 +77,27 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let options = Options { goal, seed_only, super_seed, ..usual };
     let kept = place.layout.root().display().to_string();
     let kept = place.temporary.is_none().then_some(kept);
+    let mut hook = Hook::new(args, &options.layout);
     let interrupted = signals::catch()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
     view.name(&name);
-    let followed = follow(&session, &interrupted, &mut view);
+    let followed = follow(&session, &interrupted, &mut view, &mut hook);
     if followed.is_err() {
         session.stopper().stop();
     }
     let summary = session.join()?;
     view.finish();
+    if summary.outcome == Outcome::Complete && !seed_only {
+        hook.start()?;
+    }
     let exit = followed.and_then(|()| view.end(&name, kept.as_deref(), &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
             Err(anyhow!("stopped before the end: {err:#}"))
         }
-        exit => exit,
+        exit => hook.wait().and(exit),
     }
 }
 
@@ -101,6 +111,9 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
     if args.no_webseed {
         web_seeds.clear();
     }
+    let bootstrap = (!args.dht_bootstrap.is_empty()).then(|| args.dht_bootstrap.clone());
+    let nodes = place.layout.torrent().nodes.clone();
+    let dht = dht_node::Config { bootstrap, nodes, ..dht_node::Config::default() };
     let usual = Options::at(place.layout.clone());
     Options {
         listen: args.listen,
@@ -110,6 +123,7 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
         peers: args.peers.clone(),
         trackers,
         web_seeds,
+        dht: (!args.no_dht).then_some(dht),
         lsd: !args.no_lsd,
         pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
@@ -138,7 +152,12 @@ fn standard_output() -> std::io::Result<Box<dyn std::io::Write>> {
 }
 
 /// Shows what happens until the session has ended.
-fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Result<()> {
+fn follow(
+    session: &Session,
+    interrupted: &AtomicBool,
+    view: &mut View,
+    hook: &mut Hook,
+) -> Result<()> {
     let mut stopping = false;
     loop {
         if interrupted.load(Ordering::Relaxed) && !stopping {
@@ -146,7 +165,12 @@ fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Resul
             session.stopper().stop();
         }
         match session.updates().recv_timeout(GLANCE) {
-            Ok(update) => view.update(update)?,
+            Ok(update) => {
+                if let Update::Complete(_) = update {
+                    hook.start()?;
+                }
+                view.update(update)?;
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
