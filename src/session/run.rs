@@ -165,13 +165,10 @@ fn context(options: &Options, peer_id: PeerId, dht: bool) -> Context {
     }
 }
 
-fn supplies(options: &Options, storage: Reading) -> Supplies {
-    Supplies {
-        storage,
-        download_limit: options.download_limit.clone(),
-        upload_limit: options.upload_limit.clone(),
-        proxy: options.proxy.clone(),
-    }
+/// The stream, if there is to be one.
+fn stream(options: &Options, reading: &Reading, to: &Sender<Event>) -> Result<Option<Stream>> {
+    let start = |output| Stream::start(&options.layout, reading.clone(), output, to);
+    options.stream.map(start).transpose()
 }
 
 /// Everything that lives while peers are connected.
@@ -205,7 +202,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
         let port = doors.listening.port;
-        let dht_ports = [false, true].map(|v6| doors.sockets.as_ref()?.port(v6));
+        let dht_ports = doors.dht_ports();
         if !doors.listening.sockets.is_empty() {
             let _ = wires.updates.try_send(Update::Listening { port, peer_id });
         }
@@ -213,10 +210,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let key = rng.u32(..);
         let config = config(options, peer_id, port, dht_ports);
         let mut swarm = Swarm::new(config, have.clone(), rng, started);
-        swarm.handle(
-            started,
-            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
-        );
+        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
+        swarm.handle(started, named);
 
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
@@ -224,7 +219,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let verified = proofs(&hashes, &have);
         let events = wires.events.clone();
         let start_assembler = |writing| {
-            let assembler = Assembler::new(hashes, writing, have, events);
+            let assembler = Assembler::new(hashes, writing, have, events).traced(options.trace);
             Builder::new()
                 .name("assembler".to_owned())
                 .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
@@ -235,19 +230,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let both = 1 < doors.listening.sockets.len();
         let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
-        let stream =
-            |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
-        let stream = options.stream.map(stream).transpose()?;
+        let stream = stream(options, &reading, &wires.events)?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         // Where nothing is to be written, none is needed.
         let urls = if assembler.is_some() { &options.web_seeds[..] } else { &[] };
         let web_seeds = WebSeeds::start(scope, options, urls, &mut swarm, &outlets);
-        let links = Links::new(
-            scope,
-            context(options, peer_id, dht_ports != [None; 2]),
-            outlets,
-            supplies(options, reading),
-        );
+        let context = context(options, peer_id, dht_ports != [None; 2]);
+        let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
         Ok(Run {
             options,
             wires,
@@ -404,7 +393,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
             Action::Decided(decision) => {
-                self.options.trace.about(decision.topic(), &decision);
+                if self.options.trace.is_on() {
+                    let (conn, addr) = decision.peer();
+                    let addr = addr.or_else(|| conn.and_then(|conn| self.links.addr(conn)));
+                    self.options.trace.about_peer(decision.topic(), conn, addr, &decision);
+                }
                 let _ = self.wires.updates.try_send(Update::Decided(decision));
             }
         }

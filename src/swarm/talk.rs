@@ -220,7 +220,8 @@ impl Swarm {
     /// A block that it was asked for is here (its bytes are on their way to the assembler).
     fn block(&mut self, conn: ConnId, span: Span, now: Instant) {
         let peer = self.peers.get_mut(&conn).expect("known");
-        if let Some(asked) = peer.answered(span) {
+        let asked = peer.answered(span);
+        if let Some(asked) = asked {
             peer.pipeline.arrived(asked, now, span.length);
         }
         if peer.asked.is_empty() {
@@ -230,6 +231,10 @@ impl Swarm {
         peer.down.add(u64::from(span.length), now);
         (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
         (peer.refused, peer.idle_talk) = (0, 0);
+        if let Some(asked) = asked {
+            let after = now.saturating_duration_since(asked);
+            self.decide(|| Decision::Came { conn, span, after });
+        }
         self.arrived(conn, span, now);
     }
 

@@ -15,12 +15,14 @@
 //! has the table of clients, [`payload`] what is transferred; in [`nginx`] a web server feeds us.
 
 mod client;
+mod dht;
 mod exchange;
 mod giving;
 mod nginx;
 mod payload;
 mod probe;
 mod process;
+mod selecting;
 mod tracker;
 
 use std::fs;
