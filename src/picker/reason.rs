@@ -1,4 +1,4 @@
-//! Why a block is asked of a peer, as data and in words.
+//! Why a block was asked for.
 //!
 //! Layer: decisions. A part of the picker.
 

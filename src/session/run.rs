@@ -155,6 +155,16 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
+fn context(options: &Options, peer_id: PeerId, dht: bool) -> Context {
+    Context {
+        info_hash: options.layout.torrent().info_hash,
+        peer_id,
+        pieces: options.layout.geometry().pieces(),
+        reserved: Reserved::default().with_fast().with_extended().with_dht(dht),
+        trace: options.trace,
+    }
+}
+
 /// The stream, if there is to be one.
 fn stream(options: &Options, reading: &Reading, to: &Sender<Event>) -> Result<Option<Stream>> {
     let start = |output| Stream::start(&options.layout, reading.clone(), output, to);
@@ -220,19 +230,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let both = 1 < doors.listening.sockets.len();
         let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
-        let reserved = Reserved::default().with_fast().with_extended();
-        let context = Context {
-            info_hash: torrent.info_hash,
-            peer_id,
-            pieces: options.layout.geometry().pieces(),
-            reserved: reserved.with_dht(dht_ports != [None; 2]),
-            trace: options.trace,
-        };
         let stream = stream(options, &reading, &wires.events)?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         // Where nothing is to be written, none is needed.
         let urls = if assembler.is_some() { &options.web_seeds[..] } else { &[] };
         let web_seeds = WebSeeds::start(scope, options, urls, &mut swarm, &outlets);
+        let context = context(options, peer_id, dht_ports != [None; 2]);
         let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
         Ok(Run {
             options,

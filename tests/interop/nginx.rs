@@ -83,7 +83,7 @@ fn get(nginx: &Nginx, payload: &Payload, url: &str, more: &[&str]) -> (Process, 
     let out = work.join("out");
     fs::create_dir_all(&out).expect("making a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
-    command.arg("get").arg("--dir").arg(&out).args(["--listen", "127.0.0.1", "-w", url]);
+    command.arg("get").arg("--dir").arg(&out).args(["--listen", "127.0.0.1", "--web-seed", url]);
     command.args(["--port", &free_port().to_string(), "--no-tracker"]).args(more);
     command.arg(payload.write_torrent(&work, &[]));
     (Process::start("piecemeal", &command, work.join("log")), out)

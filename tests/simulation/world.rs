@@ -289,11 +289,11 @@ impl World {
                 Action::HangUp { conn } => self.hang_up(node, conn),
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
+                Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
                 Action::DhtNode { .. }
                 | Action::MorePeers
                 | Action::GiveUp
                 | Action::Decided(_) => {}
-                Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
             }
         }
     }
