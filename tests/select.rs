@@ -249,6 +249,34 @@ fn seed_of_a_part_needs_the_selection() {
 }
 
 #[test]
+fn verify_of_a_part_looks_at_that_part_only() {
+    let fixture = tree();
+    let place = Place::new(&fixture);
+    get(&fixture, &place, &["-s", "2,5"]);
+    let verify = |select: &str| {
+        let run = Run::piecemeal(&["verify", "-s", select]).arg("-d").arg(&place.data);
+        run.arg(&place.torrent).run()
+    };
+    let end = verify("2,5").expect(0);
+    let said = String::from_utf8_lossy(&end.stdout).into_owned();
+    assert_eq!(said, "tree: all 2 pieces match, 68.4 KiB\n");
+    verify("1").expect(1);
+    verify("9").expect(2);
+    // Right aside is not enough: each byte of the file itself counts.
+    let path = place.data.join("tree/b/b");
+    for at in [0, 69_999] {
+        let right = fs::read(&path).expect("the file");
+        let mut wrong = right.clone();
+        wrong[at] ^= 1;
+        fs::write(&path, wrong).expect("written");
+        let end = verify("2").expect(1);
+        let said = String::from_utf8_lossy(&end.stdout).into_owned();
+        assert!(said.contains("b/b: 1 of 2 pieces differ"), "{said}");
+        fs::write(&path, right).expect("written");
+    }
+}
+
+#[test]
 fn a_selection_that_selects_nothing_is_a_wrong_command_line() {
     let fixture = Recipe::tree("t").with("a", 10).pad().with("b", 10).make();
     let place = Place::new(&fixture);
@@ -283,9 +311,11 @@ fn the_list_has_the_numbers_that_show_prints() {
 
 #[test]
 fn ten_thousand_files_of_which_every_second_is_wanted() {
-    let recipe = (0..10_000).fold(Recipe::tree("many").piece_length(32 << 10), |recipe, n| {
-        recipe
-            .with(&format!("{}/{n}.{}", n % 100, if n % 2 == 0 { "txt" } else { "bin" }), 1_000 + n)
+    let recipe = (0..10_000).fold(Recipe::tree("many").piece_length(16 << 10), |recipe, n| {
+        recipe.with(
+            &format!("{}/{n}.{}", n % 100, if n % 2 == 0 { "txt" } else { "bin" }),
+            200 + n / 8,
+        )
     });
     let fixture = recipe.make();
     let place = Place::new(&fixture);
