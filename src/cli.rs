@@ -12,11 +12,13 @@ mod decode;
 mod exit;
 pub mod flags;
 mod get;
+mod handshake;
 mod help;
 mod hook;
 pub mod input;
 mod man;
 mod output;
+mod peers;
 mod place;
 mod show;
 mod signals;
@@ -67,6 +69,8 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "peers" => peers::run(args),
+        "handshake" => handshake::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

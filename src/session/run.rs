@@ -189,7 +189,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
         let port = doors.listening.port;
-        let dht_ports = [false, true].map(|v6| doors.sockets.as_ref()?.port(v6));
+        let dht_ports = doors.dht_ports();
         if !doors.listening.sockets.is_empty() {
             let _ = wires.updates.try_send(Update::Listening { port, peer_id });
         }
@@ -197,10 +197,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let key = rng.u32(..);
         let config = config(options, peer_id, port, dht_ports);
         let mut swarm = Swarm::new(config, have.clone(), rng, started);
-        swarm.handle(
-            started,
-            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
-        );
+        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
+        swarm.handle(started, named);
 
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
@@ -208,7 +206,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let verified = proofs(&hashes, &have);
         let events = wires.events.clone();
         let start_assembler = |writing| {
-            let assembler = Assembler::new(hashes, writing, have, events);
+            let assembler = Assembler::new(hashes, writing, have, events).traced(options.trace);
             Builder::new()
                 .name("assembler".to_owned())
                 .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
@@ -219,14 +217,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let both = 1 < doors.listening.sockets.len();
         let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
+        let reserved = Reserved::default().with_fast().with_extended();
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
-            reserved: Reserved::default()
-                .with_fast()
-                .with_extended()
-                .with_dht(dht_ports != [None; 2]),
+            reserved: reserved.with_dht(dht_ports != [None; 2]),
             trace: options.trace,
         };
         let stream = stream(options, &reading, &wires.events)?;
@@ -385,7 +381,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
             Action::Decided(decision) => {
-                self.options.trace.about(decision.topic(), &decision);
+                if self.options.trace.is_on() {
+                    let (conn, addr) = decision.peer();
+                    let addr = addr.or_else(|| conn.and_then(|conn| self.links.addr(conn)));
+                    self.options.trace.about_peer(decision.topic(), conn, addr, &decision);
+                }
                 let _ = self.wires.updates.try_send(Update::Decided(decision));
             }
         }
