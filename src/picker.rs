@@ -22,6 +22,7 @@ mod in_order;
 mod rarity;
 mod reason;
 pub mod run;
+mod wanted;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -172,12 +173,6 @@ impl Picker {
     /// How many peers have a piece.
     pub fn availability(&self, piece: PieceIndex) -> u32 {
         self.rarity.availability(piece)
-    }
-
-    /// The first piece that we lack and no connected peer has.
-    pub fn unavailable(&self) -> Option<PieceIndex> {
-        let lacking = (0..self.geometry.pieces()).filter(|&piece| self.lacks(piece));
-        lacking.into_iter().find(|&piece| self.availability(piece) == 0)
     }
 
     /// Chooses up to `count` blocks to ask of a peer and notes that it was asked. `peers` is how

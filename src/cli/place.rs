@@ -9,6 +9,7 @@
 //!
 //! Layer: programs.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ pub struct Place {
 /// What the command line says of a torrent; `offered` is what its link selects, which `-s` overrides.
 pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<Place> {
     let streams = is_stream(args);
+    if streams && std::io::stdout().is_terminal() {
+        let how = "pipe it to a program, or name a file";
+        return Err(Misuse(format!("-o - would write the file to the terminal: {how}")).into());
+    }
     let mut temporary = None;
     let layout = match &args.out {
         Some(_) if streams && args.dir.is_none() => {

@@ -32,7 +32,7 @@ pub const FLAGS: &[Flag] = &[
     Flag { long: "out", short: Some('o'), aliases: &["output"], value: Some("PATH"), on: &["get", "create"],
         help: "the very file to write, or the folder of several; get: - is standard output",
         set: |a, v| { a.out = Some(v.path()); Ok(()) } },
-    Flag { long: "select-file", short: Some('s'), aliases: &["select-files"], value: Some("LIST"), on: &["get", "seed"],
+    Flag { long: "select-file", short: Some('s'), aliases: &["select-files"], value: Some("LIST"), on: &["get", "seed", "verify"],
         help: "only these files: numbers and ranges (1,3-5,8-) as --list shows them, and globs (*.iso, docs/**)",
         set: |a, v| { a.select.add(&v.text()?)?; Ok(()) } },
     Flag { long: "list", short: Some('S'), aliases: &["show-files", "list-files"], value: None, on: &["get"],
