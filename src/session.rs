@@ -41,6 +41,7 @@ use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::event::{EVENTS_MAX, Event};
+use crate::geometry::PieceIndex;
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::port_map;
@@ -55,6 +56,9 @@ use crate::wire::handshake::PeerId;
 /// Updates that may wait for their reader. A status that finds no room is dropped: the next one
 /// says more. The same goes for the rest when nobody reads at all.
 const UPDATES_MAX: usize = 256;
+
+/// Pieces leave so much of that to what matters more.
+const PIECES_MAX: usize = UPDATES_MAX / 2;
 
 /// What to fetch, where to put it, whom to ask.
 #[derive(Debug, Clone)]
@@ -97,6 +101,8 @@ pub struct Options {
     pub seed_only: bool,
     /// Hash everything that is on disk, whatever the resume file says.
     pub check: bool,
+    /// Tell of every piece, and of every peer that comes or goes.
+    pub watch: bool,
     pub trace: Trace,
 }
 
@@ -131,6 +137,7 @@ impl Options {
             temporary: false,
             seed_only: false,
             check: false,
+            watch: false,
             trace: Trace::off(),
         }
     }
@@ -158,6 +165,10 @@ pub enum Update {
     PortMap(port_map::Report),
     /// Every wanted piece is verified; from now on it only gives.
     Complete(Status),
+    /// A piece is verified. Told with [`Options::watch`], and left out while the reader is behind.
+    Stored {
+        piece: PieceIndex,
+    },
     Decided(Decision),
 }
 

@@ -79,6 +79,8 @@ pub struct Config {
     pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Whether every peer that comes or goes is told of.
+    pub watch: bool,
     /// Whether every decision is told, and not only those that matter.
     pub trace: bool,
 }
@@ -411,7 +413,7 @@ impl Swarm {
 
     /// As [`decide`](Self::decide), for what is told in any case.
     fn announce(&mut self, decision: Decision) {
-        if self.config.trace || decision.matters() {
+        if self.config.trace || self.config.watch || decision.matters() {
             self.actions.push(Action::Decided(decision));
         }
     }

@@ -16,12 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::proxy::Proxy;
+use crate::select::Selection;
 use table::HABITS;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
-
-use crate::proxy::Proxy;
-use crate::select::Selection;
 
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.

@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::Exit;
 use super::flags::Args;
-use super::output::Output;
-use crate::json::{self, Object};
-use crate::printable::printable_bytes;
+use super::{Exit, events};
 use crate::progress::{self, Progress};
 use crate::session::{Found, Outcome, Summary, Update};
-use crate::swarm::{Account, Decision, Status};
+use crate::swarm::{Account, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
 use crate::units;
@@ -73,6 +70,7 @@ impl View {
                 self.progress.say(&decision.to_string());
             }
             Update::Listening { .. }
+            | Update::Stored { .. }
             | Update::Tracker(_)
             | Update::PortMap(_)
             | Update::Decided(_) => {}
@@ -81,37 +79,13 @@ impl View {
     }
 
     fn update_json(&mut self, update: &Update) -> Result<()> {
-        let object = match update {
-            Update::Status(status) => {
-                if self.last_json.is_some_and(|last| last.elapsed() < JSON_EVERY) {
-                    return Ok(());
-                }
-                self.last_json = Some(Instant::now());
-                status_json("progress", status)
+        if let Update::Status(_) = update {
+            if self.last_json.is_some_and(|last| last.elapsed() < JSON_EVERY) {
+                return Ok(());
             }
-            Update::Complete(status) => status_json("complete", status),
-            Update::Checking { done, total } => {
-                Object::new().str("event", "checking").num("done", *done).num("total", *total)
-            }
-            Update::Found(found) => Object::new()
-                .str("event", "found")
-                .num("have", found.have)
-                .num("pieces", found.pieces)
-                .num("different", found.different)
-                .bool("resumed", found.resumed),
-            Update::Listening { port, peer_id } => Object::new()
-                .str("event", "listening")
-                .num("port", *port)
-                .str("peer_id", &printable_bytes(&peer_id.0)),
-            Update::Tracker(report) => {
-                Object::new().str("event", "tracker").str("message", &report.to_string())
-            }
-            Update::PortMap(report) => {
-                Object::new().str("event", "port_map").str("message", &report.to_string())
-            }
-            Update::Decided(decision) => decision_json(decision),
-        };
-        print(&object.done())
+            self.last_json = Some(Instant::now());
+        }
+        events::print(events::of(update))
     }
 
     /// Takes the live line away, for the last words.
@@ -130,11 +104,7 @@ impl View {
             Outcome::GaveUp => (Exit::GaveUp, "gave_up"),
         };
         if self.json {
-            let time = format!("{:.3}", summary.time.as_secs_f64());
-            let accounts = json::array(summary.accounts.iter().map(account_json));
-            let object =
-                status_json(event, status).str_or_null("path", place).raw("seconds", &time);
-            print(&object.raw("peers_used", &accounts).done())?;
+            events::print(events::end(event, place, summary))?;
         } else if !self.quiet {
             if self.verbose {
                 let lines = summary.accounts.iter().take(ACCOUNTS_SHOWN).map(account_line);
@@ -234,50 +204,8 @@ fn time(summary: &Summary) -> String {
     if seconds < 10.0 { format!("{seconds:.1} s") } else { progress::time(summary.time) }
 }
 
-fn status_json(event: &str, status: &Status) -> Object {
-    let eta = status.eta.map(|eta| eta.as_secs());
-    let stuck = status.stuck.as_ref().map(ToString::to_string);
-    Object::new()
-        .str("event", event)
-        .num("done_bytes", status.done_bytes)
-        .num("total_bytes", status.total_bytes)
-        .num("have", status.have)
-        .num("pieces", status.pieces)
-        .num("download_rate", status.download_rate as u64)
-        .num("upload_rate", status.upload_rate as u64)
-        .num("downloaded", status.downloaded)
-        .num("uploaded", status.uploaded)
-        .num("wasted", status.wasted)
-        .num("corrupt", status.corrupt)
-        .num("peers", status.connected as u64)
-        .num("known", status.known as u64)
-        .num_or_null("eta", eta)
-        .str_or_null("stuck", stuck.as_deref())
-}
-
 fn account_line(account: &Account) -> String {
     let Account { client, addr, received, sent, .. } = account;
     let (received, sent) = (units::size(*received), units::size(*sent));
     format!("from {addr} ({client}) {received}, to it {sent}")
-}
-
-fn account_json(account: &Account) -> String {
-    Object::new()
-        .str("addr", &account.addr.to_string())
-        .bool("incoming", account.incoming)
-        .str("client", &account.client)
-        .str("peer_id", &printable_bytes(&account.id.0))
-        .num("received", account.received)
-        .num("sent", account.sent)
-        .done()
-}
-
-fn decision_json(decision: &Decision) -> Object {
-    let kind = if decision.matters() { "warning" } else { "peer" };
-    Object::new().str("event", kind).str("message", &decision.to_string())
-}
-
-fn print(line: &str) -> Result<()> {
-    let mut output = Output::new();
-    output.line_now(line)
 }

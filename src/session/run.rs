@@ -137,6 +137,7 @@ fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
         wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
         in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
+        watch: options.watch,
         trace: options.trace.is_on(),
     }
 }
@@ -262,6 +263,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Event::Stored(proof) => {
                 self.verified.insert(proof);
+                let updates = &self.wires.updates;
+                if self.options.watch && updates.len() < super::PIECES_MAX {
+                    let _ = updates.try_send(Update::Stored { piece: proof.piece() });
+                }
                 self.swarm.handle(now, Fact::Stored { piece: proof.piece() });
             }
             Event::Accepted { socket, addr } => {

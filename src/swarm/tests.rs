@@ -41,6 +41,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         upload_limited: false,
         private: false,
         trackers: 0,
+        watch: false,
         trace: true,
     };
     change(&mut config);

@@ -110,6 +110,7 @@ impl<'a> Game<'a> {
             private: false,
             trackers,
             // The rules want to know every decision.
+            watch: false,
             trace: true,
         };
         let now = Instant::now();

@@ -211,6 +211,7 @@ impl World {
             upload_limited: false,
             private: false,
             trackers: 1,
+            watch: false,
             trace: false,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());

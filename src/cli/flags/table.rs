@@ -28,7 +28,7 @@ pub const FLAGS: &[Flag] = &[
         help: "where the data is or goes (current directory); the torrent's name is appended",
         set: |a, v| { a.dir = Some(v.path()); Ok(()) } },
     Flag { long: "out", short: Some('o'), aliases: &["output"], value: Some("PATH"), on: &["get", "create"],
-        help: "the very file to write, or the folder of several; get: - is standard output",
+        help: "the very file to write; for several files, the folder; get: - is standard output",
         set: |a, v| { a.out = Some(v.path()); Ok(()) } },
     Flag { long: "select-file", short: Some('s'), aliases: &["select-files"], value: Some("LIST"), on: &["get", "seed"],
         help: "only these files: numbers and ranges (1,3-5,8-) as --list shows them, and globs (*.iso, docs/**)",
