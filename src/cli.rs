@@ -16,6 +16,7 @@ mod get;
 mod help;
 mod hook;
 pub mod input;
+mod look;
 mod man;
 mod output;
 mod place;

@@ -19,6 +19,7 @@
 
 mod begun;
 mod in_order;
+mod map;
 mod rarity;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use begun::Begun;
+pub use map::Cell;
 use rarity::Rarity;
 
 /// How many pieces are fetched at random before rarity counts (libtorrent: 4).

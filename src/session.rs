@@ -48,7 +48,7 @@ use crate::port_map;
 use crate::proxy::Proxy;
 use crate::storage::Layout;
 use crate::stream::Output;
-use crate::swarm::{Account, Decision, Goal, Status};
+use crate::swarm::{Account, Decision, Goal, Snapshot, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
 use crate::wire::handshake::PeerId;
@@ -170,6 +170,8 @@ pub enum Update {
         piece: PieceIndex,
     },
     Decided(Decision),
+    /// What [`Session::look`] asked for.
+    Look(Box<Snapshot>),
 }
 
 /// What was on disk at the start.
@@ -235,6 +237,12 @@ impl Session {
     /// A handle to end the session from elsewhere.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.events.clone())
+    }
+
+    /// Asks for an [`Update::Look`]: the peers, and the pieces in at most so many cells. There is none
+    /// while the session is too busy.
+    pub fn look(&self, cells: usize) {
+        let _ = self.events.try_send(Event::Look { cells });
     }
 
     /// Waits for the end.

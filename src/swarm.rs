@@ -20,6 +20,7 @@ mod extended;
 mod giving;
 mod peer;
 mod pex;
+mod snapshot;
 mod status;
 mod super_seed;
 mod talk;
@@ -45,6 +46,7 @@ use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
+pub use snapshot::{Row, Snapshot};
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
 

@@ -10,7 +10,7 @@ use super::output::Output;
 use crate::json::{self, Object};
 use crate::printable::printable_bytes;
 use crate::session::{Summary, Update};
-use crate::swarm::{Account, Decision, Status};
+use crate::swarm::{Account, Decision, Row, Snapshot, Status};
 use crate::tracker::Report;
 
 fn event(name: &str) -> Object {
@@ -52,7 +52,25 @@ pub fn of(update: &Update) -> Object {
         Update::PortMap(report) => event("port_map").str("message", &report.to_string()),
         Update::Stored { piece: index } => piece(*index, None),
         Update::Decided(decision) => decided(decision),
+        Update::Look(snapshot) => peers(snapshot),
     }
+}
+
+/// The peers, as SIGUSR1 asks for them.
+pub fn peers(snapshot: &Snapshot) -> Object {
+    let row = |row: &Row| {
+        Object::new()
+            .str("addr", &row.addr.to_string())
+            .str("client", &row.client)
+            .str("flags", &row.flags)
+            .num("download_rate", row.down as u64)
+            .num("upload_rate", row.up as u64)
+            .num("received", row.received)
+            .num("sent", row.sent)
+            .raw("share", &format!("{:.3}", row.share))
+            .done()
+    };
+    event("peers").raw("list", &json::array(snapshot.peers.iter().map(row)))
 }
 
 /// The end of a session; `place` is where the data is kept, if it is.

@@ -149,7 +149,11 @@ fn follow(
     hook: &mut Hook,
 ) -> Result<()> {
     let mut stopping = false;
+    let asked = signals::asked()?;
     loop {
+        if let Some(cells) = view.wants_to_look(asked.swap(false, Ordering::Relaxed)) {
+            session.look(cells);
+        }
         if interrupted.load(Ordering::Relaxed) && !stopping {
             stopping = true;
             session.stopper().stop();

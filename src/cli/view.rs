@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::flags::Args;
-use super::{Exit, events};
+use super::help::wrapped;
+use super::{Exit, events, look};
+use crate::printable::printable;
 use crate::progress::{self, Progress};
 use crate::session::{Found, Outcome, Summary, Update};
-use crate::swarm::{Account, Status};
+use crate::swarm::{Account, BanReason, Decision, Snapshot, Status};
+use crate::terminal;
 use crate::trace::Trace;
 use crate::tracker::Report;
 use crate::units;
@@ -21,6 +24,13 @@ const JSON_EVERY: Duration = Duration::from_secs(1);
 /// How many peers `--verbose` lists at the end.
 const ACCOUNTS_SHOWN: usize = 20;
 
+/// How often the map of pieces is made anew, and the table of peers is printed (`-vv`).
+const MAP_EVERY: Duration = Duration::from_millis(500);
+const TABLE_EVERY: Duration = Duration::from_secs(10);
+
+/// How many bans the last words repeat.
+const BAD_SHOWN: usize = 5;
+
 /// What the user sees of it.
 pub struct View {
     progress: Progress,
@@ -28,10 +38,19 @@ pub struct View {
     verbose: bool,
     quiet: bool,
     last_json: Option<Instant>,
+    /// When the map is due; `None`: nobody wants it.
+    map_due: Option<Instant>,
+    /// When the table is due (`-vv`), and whether it is waited for.
+    table_due: Option<Instant>,
+    table: bool,
+    explain_map: bool,
+    /// Pieces that were bad, and who sent them.
+    bad: Vec<String>,
 }
 
 impl View {
     pub fn new(args: &Args, trace: &Trace) -> View {
+        let now = Instant::now();
         View {
             // Lines of a trace would tear the live line apart.
             progress: Progress::new(args.quiet || args.json, !trace.is_on()),
@@ -39,6 +58,12 @@ impl View {
             verbose: args.verbose != 0,
             quiet: args.quiet,
             last_json: None,
+            map_due: (args.verbose != 0 && !args.json && !args.quiet && !trace.is_on())
+                .then_some(now),
+            table_due: (1 < args.verbose && !args.json).then_some(now + TABLE_EVERY),
+            table: false,
+            explain_map: true,
+            bad: Vec::new(),
         }
     }
 
@@ -47,11 +72,47 @@ impl View {
         self.progress.name(name);
     }
 
+    /// Whether it is time to look at the swarm, and in how many cells; `asked`: the user wants to see
+    /// the peers now.
+    pub fn wants_to_look(&mut self, asked: bool) -> Option<usize> {
+        let now = Instant::now();
+        let due = |at: &mut Option<Instant>, every| {
+            let due = at.is_some_and(|at| at <= now);
+            *at = if due { Some(now + every) } else { *at };
+            due
+        };
+        let table = due(&mut self.table_due, TABLE_EVERY) || asked;
+        self.table |= table;
+        let map = due(&mut self.map_due, MAP_EVERY);
+        (table || map).then(|| self.progress.map_len())
+    }
+
+    fn look(&mut self, snapshot: &Snapshot) {
+        if self.map_due.is_some() {
+            self.progress.map(look::map(&snapshot.map));
+            if std::mem::take(&mut self.explain_map) {
+                let lines = wrapped(look::LEGEND, self.progress.columns());
+                lines.iter().for_each(|line| self.progress.say(line));
+            }
+        }
+        if std::mem::take(&mut self.table) {
+            let lines = look::table(snapshot, self.progress.columns());
+            lines.iter().for_each(|line| self.progress.say(line));
+        }
+    }
+
     pub fn update(&mut self, update: Update) -> Result<()> {
+        if let Update::Decided(Decision::Ban { addr, reason }) = &update
+            && *reason != BanReason::Ourselves
+            && self.bad.len() < BAD_SHOWN
+        {
+            self.bad.push(format!("{addr} was banned: {reason}"));
+        }
         if self.json {
             return self.update_json(&update);
         }
         match update {
+            Update::Look(snapshot) => self.look(&snapshot),
             Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
@@ -79,6 +140,12 @@ impl View {
     }
 
     fn update_json(&mut self, update: &Update) -> Result<()> {
+        if let Update::Look(snapshot) = update {
+            return match std::mem::take(&mut self.table) {
+                true => events::print(events::peers(snapshot)),
+                false => Ok(()),
+            };
+        }
         if let Update::Status(_) = update {
             if self.last_json.is_some_and(|last| last.elapsed() < JSON_EVERY) {
                 return Ok(());
@@ -110,7 +177,8 @@ impl View {
                 let lines = summary.accounts.iter().take(ACCOUNTS_SHOWN).map(account_line);
                 lines.for_each(|line| self.progress.say(&line));
             }
-            self.progress.say(&last_line(name, place, summary));
+            self.bad.iter().for_each(|line| self.progress.say(line));
+            self.progress.put(&last_line(name, place, summary));
         }
         if summary.outcome == Outcome::GaveUp {
             bail!(GaveUp(status.stuck.as_ref().map_or(String::new(), |why| format!(": {why}"))));
@@ -154,6 +222,7 @@ fn found_line(found: &Found) -> Option<String> {
 }
 
 fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
+    let name = terminal::isolated(&printable(name));
     let status = &summary.status;
     let complete = status.have == status.pieces;
     match summary.outcome {
@@ -174,8 +243,9 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
                 n => format!(", {n} pieces failed their hash and were fetched again"),
             };
             format!(
-                "{name}: complete, {} in {} at {}/s{bad}; {}; give back: piecemeal seed",
+                "{name}: complete, {}{} in {} at {}/s{bad}; {}; give back: piecemeal seed",
                 units::size(status.downloaded),
+                sources(&summary.accounts),
                 time(summary),
                 units::size(rate as u64),
                 given(status)
@@ -183,13 +253,22 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
         }
         _ => {
             let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);
-            match place {
+            match place.map(printable) {
                 Some(place) => {
                     format!("{how_much} are verified and kept in {place}; the same command goes on")
                 }
                 None => format!("{how_much} were here; nothing is kept"),
             }
         }
+    }
+}
+
+/// How many sent us something.
+fn sources(accounts: &[Account]) -> String {
+    match accounts.iter().filter(|account| account.received != 0).count() {
+        0 => String::new(),
+        1 => " from 1 peer".to_owned(),
+        n => format!(" from {n} peers"),
     }
 }
 

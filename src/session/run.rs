@@ -288,6 +288,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 report.outside().into_iter().for_each(|port| self.finders.mapped(port));
                 let _ = self.wires.updates.try_send(Update::PortMap(report));
             }
+            Event::Look { cells } => {
+                let snapshot = self.swarm.snapshot(cells, now);
+                let _ = self.wires.updates.try_send(Update::Look(Box::new(snapshot)));
+            }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }

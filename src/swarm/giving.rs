@@ -172,6 +172,7 @@ impl Swarm {
         self.show(now);
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         peer.sent += bytes;
+        peer.up.add(bytes, now);
         (peer.last_sent, peer.idle_talk) = (now, 0);
         peer.queue.retain(|queued| !spans.contains(queued));
     }
