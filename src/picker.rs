@@ -21,6 +21,7 @@ mod begun;
 mod in_order;
 mod map;
 mod rarity;
+mod reason;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use crate::geometry::{Geometry, PieceIndex, Span};
 use begun::Begun;
 pub use map::Cell;
 use rarity::Rarity;
+pub use reason::Reason;
 
 /// How many pieces are fetched at random before rarity counts (libtorrent: 4).
 pub const RANDOM_FIRST: u32 = 4;
@@ -59,51 +61,6 @@ impl std::fmt::Display for ConnId {
     }
 }
 
-/// Why a block was chosen: told by `--trace`, tested by the scripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The piece is begun, and this peer is at it.
-    Finish,
-    /// The piece is begun by others.
-    Join,
-    /// One of the first pieces: any will do.
-    Random,
-    /// So many of the peers have it, none is rarer.
-    Rarest { have: u32, peers: u32 },
-    /// The next in order.
-    InOrder,
-    /// In order, and others hold it up for a while.
-    Urgent { due: Duration },
-    /// Nothing is left unasked; this block is owed by somebody else for a while.
-    Endgame { due: Duration },
-    /// This peer has nothing else that we lack.
-    Help { due: Duration },
-    /// The piece failed its hash; it is fetched from one peer alone to find out who lied.
-    Suspect,
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            Reason::Finish => f.write_str("the piece is begun with this peer"),
-            Reason::Join => f.write_str("the piece is begun, finish it first"),
-            Reason::Random => f.write_str("one of the first pieces, at random"),
-            Reason::Rarest { have, peers } => write!(f, "rarest, {have} of {peers} peers have it"),
-            Reason::InOrder => f.write_str("the next in order"),
-            Reason::Urgent { due } => {
-                write!(f, "next in order, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Endgame { due } => {
-                write!(f, "endgame, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Help { due } => {
-                write!(f, "nothing else to ask of it, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Suspect => f.write_str("the piece failed its hash, so from one peer alone"),
-        }
-    }
-}
-
 /// What an arriving block means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {
@@ -121,6 +78,8 @@ pub struct Candidate<'a> {
     pub only: Option<&'a [PieceIndex]>,
     /// Its blocks take long, and somebody quicker has what is needed next (in order only).
     pub slow: bool,
+    /// What it would like to be asked for.
+    pub suggested: &'a [PieceIndex],
 }
 
 impl Candidate<'_> {
@@ -254,7 +213,7 @@ impl Picker {
     ) {
         if self.unasked != 0 {
             self.pick_begun(peer, true, goal, now, picked);
-            if !self.offers_rarer(peer, peers) {
+            if self.suggestion(peer).is_none() && !self.offers_rarer(peer, peers) {
                 self.pick_begun(peer, false, goal, now, picked);
             }
         }
@@ -339,12 +298,29 @@ impl Picker {
         self.suspects.contains(&piece) && !begun.is_late(now, ALONE_AGE)
     }
 
+    /// A piece that the peer would like to be asked for, and nobody else has: who gives it knows
+    /// better than we whom it gives the others.
+    fn suggestion(&self, peer: &Candidate) -> Option<PieceIndex> {
+        let good = |piece: &PieceIndex| {
+            self.is_open(*piece) && peer.offers(*piece) && self.availability(*piece) == 1
+        };
+        peer.suggested.iter().copied().find(good)
+    }
+
+    /// Whether a piece is neither had nor begun.
+    pub fn is_open(&self, piece: PieceIndex) -> bool {
+        self.rarity.contains(piece)
+    }
+
     /// Rules 2 and 3: a piece to begin.
     fn choose_new(&mut self, peer: &Candidate, peers: u32) -> Option<(PieceIndex, Reason)> {
         if let Some(only) = peer.only {
             let fresh =
                 |piece: &&PieceIndex| self.rarity.contains(**piece) && peer.has.contains(**piece);
             return only.iter().find(fresh).map(|&piece| (piece, Reason::Random));
+        }
+        if let Some(piece) = self.suggestion(peer) {
+            return Some((piece, Reason::Suggested));
         }
         if self.have.count() < RANDOM_FIRST {
             let start = self.rng.u32(..);

@@ -49,6 +49,7 @@ pub fn of(update: &Update) -> Object {
             event("listening").num("port", *port).str("peer_id", &printable_bytes(&peer_id.0))
         }
         Update::Tracker(report) => tracker(report),
+        Update::Dht(report) => event("dht").str("message", &report.to_string()),
         Update::PortMap(report) => event("port_map").str("message", &report.to_string()),
         Update::Stored { piece: index } => piece(*index, None),
         Update::Decided(decision) => decided(decision),

@@ -126,6 +126,7 @@ impl View {
             Update::Tracker(report) if self.verbose || is_bad(&report) => {
                 self.progress.say(&report.to_string());
             }
+            Update::Dht(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::PortMap(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::Decided(decision) if self.verbose || decision.matters() => {
                 self.progress.say(&decision.to_string());
@@ -133,6 +134,7 @@ impl View {
             Update::Listening { .. }
             | Update::Stored { .. }
             | Update::Tracker(_)
+            | Update::Dht(_)
             | Update::PortMap(_)
             | Update::Decided(_) => {}
         }

@@ -55,7 +55,8 @@ mod tests {
         picker.peer_came(&Bitfield::full(10));
         let some = Bitfield::with(10, [2]);
         picker.peer_came(&some);
-        let peer = Candidate { conn: ConnId(1), has: &some, only: None, slow: false };
+        let peer =
+            Candidate { conn: ConnId(1), has: &some, only: None, slow: false, suggested: &[] };
         picker.pick(&peer, 2, 1, Instant::now(), &mut Vec::new());
         let map = picker.map(4);
         let cell = |pieces, have, begun, rarest| Cell { pieces, have, begun, rarest };
