@@ -13,12 +13,14 @@ mod events;
 mod exit;
 pub mod flags;
 mod get;
+mod handshake;
 mod help;
 mod hook;
 pub mod input;
 mod look;
 mod man;
 mod output;
+mod peers;
 mod place;
 mod show;
 mod signals;
@@ -74,6 +76,8 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "peers" => peers::run(args),
+        "handshake" => handshake::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

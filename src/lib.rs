@@ -8,6 +8,8 @@
 // Values: bytes and numbers; no I/O, no threads.
 pub mod bencode;
 pub mod bitfield;
+pub mod capture;
+pub mod explain;
 pub mod geometry;
 pub mod hash;
 pub mod hostport;
@@ -44,6 +46,7 @@ pub mod peer;
 pub mod port_map;
 pub mod proxy;
 pub mod resume;
+pub mod scout;
 pub mod storage;
 pub mod stream;
 pub mod trace;

@@ -35,7 +35,15 @@ impl Viewer {
     fn start(place: &Place, args: &[&str], peers: &[&Seeder]) -> Viewer {
         let folder = Folder::new("viewer");
         let mut command = Command::new(binary());
-        command.args(["get", "-o", "-", "--no-tracker", "--listen", &own_ip().to_string()]);
+        command.args([
+            "get",
+            "-o",
+            "-",
+            "--no-dht",
+            "--no-tracker",
+            "--listen",
+            &own_ip().to_string(),
+        ]);
         for peer in peers {
             command.args(["--peer", &peer.addr.to_string()]);
         }
@@ -144,7 +152,7 @@ fn a_full_output_is_an_error_and_an_interrupt_leaves_nothing() {
     let fixture = film();
     let (place, seeder) = (Place::new(&fixture), seeder(&fixture));
     let folder = Folder::new("full");
-    let line = r#""$0" get -o - --listen "$1" --peer "$2" "$3" > /dev/full"#;
+    let line = r#""$0" get -o - --no-dht --listen "$1" --peer "$2" "$3" > /dev/full"#;
     let run = Run::program("sh").args(["-c", line]).arg(binary()).arg(own_ip().to_string());
     let run = run.arg(seeder.addr.to_string()).arg(&place.torrent).in_folder(&folder.0);
     let end = run.run().expect(1);

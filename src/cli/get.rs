@@ -25,7 +25,7 @@ use crate::session::{Options, Outcome, Session, Update};
 use crate::stream::Output;
 use crate::swarm::Goal;
 use crate::terminal::eprint_line;
-use crate::trace::{TOPICS, Trace};
+use crate::trace::{Recorder, TOPICS, Trace};
 
 /// How soon a signal is noticed at the latest.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -52,7 +52,10 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         Some(Ok(trace)) => trace,
         Some(Err(word)) => {
             let topics = TOPICS.join(", ");
-            eprint_line(&format!("piecemeal: --trace={}: topics are {topics}", printable(&word)));
+            eprint_line(&format!(
+                "piecemeal: --trace={}: topics are {topics}; also bytes, peer=IP",
+                printable(&word)
+            ));
             return Ok(Exit::Usage);
         }
     };
@@ -70,6 +73,9 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         return show::list(&torrent, args.json);
     }
     let name = torrent.name.clone();
+    let recorder = args.trace_file.as_ref();
+    let recorder = recorder.map(|path| Recorder::create(path, torrent.info_hash)).transpose()?;
+    let trace = recorder.as_ref().map_or(trace, |recorder| trace.recorded(recorder));
     let super_seed = args.super_seed;
     let trackers = torrent.trackers.clone();
     let place = place::place(args, Arc::from(torrent), Selection::default())?;
@@ -86,7 +92,9 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     if followed.is_err() {
         session.stopper().stop();
     }
-    let summary = session.join()?;
+    let summary = session.join();
+    recorder.map_or(Ok(()), Recorder::finish)?;
+    let summary = summary?;
     view.finish();
     if summary.outcome == Outcome::Complete && !seed_only {
         hook.start()?;

@@ -162,7 +162,16 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal tracker --listen 192.0.2.7:6969 debian.torrent",
             "piecemeal tracker -v 2b66980093bc11806fab50cb3cb41835b95a0362",
         ],
-        "decode" => &["piecemeal decode x.torrent | jq .info.name"],
+        "peers" => &[
+            "piecemeal peers debian.torrent",
+            "piecemeal peers --json --from tracker,lsd,pex 'magnet:?xt=urn:btih:...'",
+        ],
+        "decode" => &[
+            "piecemeal decode x.torrent | jq .info.name",
+            "piecemeal decode --explain x.torrent",
+            "piecemeal decode 0000000d06000000010000400000004000",
+            "piecemeal decode --as krpc packet.bin",
+        ],
         "completions" => &[
             "piecemeal completions bash > ~/.local/share/bash-completion/completions/piecemeal",
             "piecemeal completions zsh > \"${fpath[1]}/_piecemeal\"",

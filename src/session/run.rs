@@ -154,6 +154,16 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
+/// What every connection is given.
+fn supplies(options: &Options, storage: Reading) -> Supplies {
+    Supplies {
+        storage,
+        download_limit: options.download_limit.clone(),
+        upload_limit: options.upload_limit.clone(),
+        proxy: options.proxy.clone(),
+    }
+}
+
 /// Everything that lives while peers are connected.
 struct Run<'scope, 'env> {
     options: &'env Options,
@@ -184,7 +194,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
         let port = doors.listening.port;
-        let dht_ports = [false, true].map(|v6| doors.sockets.as_ref()?.port(v6));
+        let dht_ports = doors.dht_ports();
         if !doors.listening.sockets.is_empty() {
             let _ = wires.updates.try_send(Update::Listening { port, peer_id });
         }
@@ -192,10 +202,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let key = rng.u32(..);
         let config = config(options, peer_id, port, dht_ports);
         let mut swarm = Swarm::new(config, have.clone(), rng, started);
-        swarm.handle(
-            started,
-            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
-        );
+        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
+        swarm.handle(started, named);
 
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
@@ -203,7 +211,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let verified = proofs(&hashes, &have);
         let events = wires.events.clone();
         let start_assembler = |writing| {
-            let assembler = Assembler::new(hashes, writing, have, events);
+            let assembler = Assembler::new(hashes, writing, have, events).traced(options.trace);
             Builder::new()
                 .name("assembler".to_owned())
                 .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
@@ -214,27 +222,19 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let both = 1 < doors.listening.sockets.len();
         let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
+        let reserved = Reserved::default().with_fast().with_extended();
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
-            reserved: Reserved::default()
-                .with_fast()
-                .with_extended()
-                .with_dht(dht_ports != [None; 2]),
+            reserved: reserved.with_dht(dht_ports != [None; 2]),
             trace: options.trace,
         };
         let stream =
             |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
         let stream = options.stream.map(stream).transpose()?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let supplies = Supplies {
-            storage: reading,
-            download_limit: options.download_limit.clone(),
-            upload_limit: options.upload_limit.clone(),
-            proxy: options.proxy.clone(),
-        };
-        let links = Links::new(scope, context, outlets, supplies);
+        let links = Links::new(scope, context, outlets, supplies(options, reading));
         Ok(Run {
             options,
             wires,
@@ -396,7 +396,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
             Action::Decided(decision) => {
-                self.options.trace.about(decision.topic(), &decision);
+                if self.options.trace.is_on() {
+                    let (conn, addr) = decision.peer();
+                    let addr = addr.or_else(|| conn.and_then(|conn| self.links.addr(conn)));
+                    self.options.trace.about_peer(decision.topic(), conn, addr, &decision);
+                }
                 let _ = self.wires.updates.try_send(Update::Decided(decision));
             }
         }

@@ -15,6 +15,7 @@
 //! has the table of clients, [`payload`] what is transferred.
 
 mod client;
+mod dht;
 mod exchange;
 mod giving;
 mod payload;
