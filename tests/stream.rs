@@ -147,6 +147,17 @@ fn a_reader_that_leaves_ends_it_without_an_error() {
     }
 }
 
+/// Nobody reads any more, and nothing comes that could be written.
+#[test]
+fn a_reader_that_leaves_a_swarm_which_stands_still_ends_it_too() {
+    let fixture = film();
+    let place = Place::new(&fixture);
+    let seeder = Seed::default().at(own_ip()).pause_after(1 << 20).start(&fixture);
+    let mut viewer = Viewer::start(&place, &["-q"], &[&seeder]);
+    viewer.reads(&fixture, 0, 128 << 10);
+    assert_eq!(viewer.ends(), Some(0));
+}
+
 #[test]
 fn a_full_output_is_an_error_and_an_interrupt_leaves_nothing() {
     let fixture = film();

@@ -154,14 +154,10 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
-/// What every connection is given.
-fn supplies(options: &Options, storage: Reading) -> Supplies {
-    Supplies {
-        storage,
-        download_limit: options.download_limit.clone(),
-        upload_limit: options.upload_limit.clone(),
-        proxy: options.proxy.clone(),
-    }
+/// The stream, if there is to be one.
+fn stream(options: &Options, reading: &Reading, to: &Sender<Event>) -> Result<Option<Stream>> {
+    let start = |output| Stream::start(&options.layout, reading.clone(), output, to);
+    options.stream.map(start).transpose()
 }
 
 /// Everything that lives while peers are connected.
@@ -230,11 +226,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
             reserved: reserved.with_dht(dht_ports != [None; 2]),
             trace: options.trace,
         };
-        let stream =
-            |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
-        let stream = options.stream.map(stream).transpose()?;
+        let stream = stream(options, &reading, &wires.events)?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let links = Links::new(scope, context, outlets, supplies(options, reading));
+        let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
         Ok(Run {
             options,
             wires,

@@ -21,6 +21,7 @@ mod giving;
 mod payload;
 mod probe;
 mod process;
+mod selecting;
 mod tracker;
 
 use std::fs;
