@@ -19,6 +19,7 @@
 
 mod begun;
 mod in_order;
+mod map;
 mod rarity;
 mod reason;
 pub mod run;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use begun::Begun;
+pub use map::Cell;
 use rarity::Rarity;
 pub use reason::Reason;
 

@@ -43,13 +43,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
+use crate::geometry::PieceIndex;
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::port_map;
 use crate::proxy::Proxy;
 use crate::storage::Layout;
 use crate::stream::Output;
-use crate::swarm::{Account, Decision, Goal, Status};
+use crate::swarm::{Account, Decision, Goal, Snapshot, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
 use crate::wire::handshake::PeerId;
@@ -57,6 +58,9 @@ use crate::wire::handshake::PeerId;
 /// Updates that may wait for their reader. A status that finds no room is dropped: the next one
 /// says more. The same goes for the rest when nobody reads at all.
 const UPDATES_MAX: usize = 256;
+
+/// Pieces leave so much of that to what matters more.
+const PIECES_MAX: usize = UPDATES_MAX / 2;
 
 /// What to fetch, where to put it, whom to ask.
 #[derive(Debug, Clone)]
@@ -103,6 +107,8 @@ pub struct Options {
     pub seed_only: bool,
     /// Hash everything that is on disk, whatever the resume file says.
     pub check: bool,
+    /// Tell of every piece, and of every peer that comes or goes.
+    pub watch: bool,
     pub trace: Trace,
 }
 
@@ -139,6 +145,7 @@ impl Options {
             temporary: false,
             seed_only: false,
             check: false,
+            watch: false,
             trace: Trace::off(),
         }
     }
@@ -167,7 +174,13 @@ pub enum Update {
     PortMap(port_map::Report),
     /// Every wanted piece is verified; from now on it only gives.
     Complete(Status),
+    /// A piece is verified. Told with [`Options::watch`], and left out while the reader is behind.
+    Stored {
+        piece: PieceIndex,
+    },
     Decided(Decision),
+    /// What [`Session::look`] asked for.
+    Look(Box<Snapshot>),
 }
 
 /// What was on disk at the start.
@@ -235,6 +248,12 @@ impl Session {
     /// A handle to end the session from elsewhere.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.events.clone())
+    }
+
+    /// Asks for an [`Update::Look`]: the peers, and the pieces in at most so many cells. There is none
+    /// while the session is too busy.
+    pub fn look(&self, cells: usize) {
+        let _ = self.events.try_send(Event::Look { cells });
     }
 
     /// Waits for the end.

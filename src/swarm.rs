@@ -22,6 +22,7 @@ mod peer;
 mod pex;
 mod pieces;
 mod rationing;
+mod snapshot;
 mod status;
 mod super_seed;
 mod talk;
@@ -50,6 +51,7 @@ pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
 use rationing::Rationing;
+pub use snapshot::{Row, Snapshot};
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
 use totals::Totals;
@@ -87,6 +89,8 @@ pub struct Config {
     pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Whether every peer that comes or goes is told of.
+    pub watch: bool,
     /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
     pub dht_ports: [Option<u16>; 2],
     /// Whether every decision is told, and not only those that matter.
@@ -447,7 +451,7 @@ impl Swarm {
 
     /// As [`decide`](Self::decide), for what is told in any case.
     fn announce(&mut self, decision: Decision) {
-        if self.config.trace || decision.matters() {
+        if self.config.trace || self.config.watch || decision.matters() {
             self.actions.push(Action::Decided(decision));
         }
     }

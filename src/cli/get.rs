@@ -105,7 +105,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
             Err(anyhow!("stopped before the end: {err:#}"))
         }
-        exit => hook.wait().and(exit),
+        exit => hook.wait(args.json).and(exit),
     }
 }
 
@@ -142,6 +142,7 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
         check: args.check,
         download_limit: Limit::of(args.max_download_limit),
         upload_limit: Limit::of(args.max_upload_limit),
+        watch: args.json || args.verbose != 0,
         trace,
         ..usual
     }
@@ -164,7 +165,11 @@ fn follow(
     hook: &mut Hook,
 ) -> Result<()> {
     let mut stopping = false;
+    let asked = signals::asked()?;
     loop {
+        if let Some(cells) = view.wants_to_look(asked.swap(false, Ordering::Relaxed)) {
+            session.look(cells);
+        }
         if interrupted.load(Ordering::Relaxed) && !stopping {
             stopping = true;
             session.stopper().stop();

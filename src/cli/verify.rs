@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     if !args.quiet || args.json {
         let mut out = Output::new();
         if args.json {
-            out.line(report.json())?
+            out.line_now(report.json())?
         } else {
             report.text(&mut out, args.verbose)?
         }

@@ -150,6 +150,7 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
         wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
         in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
+        watch: options.watch,
         dht_ports,
         trace: options.trace.is_on(),
     }
@@ -284,6 +285,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Event::Stored(proof) => {
                 self.verified.insert(proof);
+                let updates = &self.wires.updates;
+                if self.options.watch && updates.len() < super::PIECES_MAX {
+                    let _ = updates.try_send(Update::Stored { piece: proof.piece() });
+                }
                 self.swarm.handle(now, Fact::Stored { piece: proof.piece() });
             }
             Event::Accepted { socket, addr } => {
@@ -305,6 +310,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.options.trace.about("swarm", &report);
                 report.outside().into_iter().for_each(|port| self.finders.mapped(port));
                 let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
+            Event::Look { cells } => {
+                let snapshot = self.swarm.snapshot(cells, now);
+                let _ = self.wires.updates.try_send(Update::Look(Box::new(snapshot)));
             }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),

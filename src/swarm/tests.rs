@@ -44,6 +44,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         upload_limited: false,
         private: false,
         trackers: 0,
+        watch: false,
         dht_ports: [None; 2],
         trace: true,
     };

@@ -221,6 +221,7 @@ impl World {
             upload_limited: false,
             private: false,
             trackers: 1,
+            watch: false,
             dht_ports: [None; 2],
             trace: false,
         };
