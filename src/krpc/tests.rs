@@ -79,7 +79,10 @@ fn the_standard_s_own_packets_are_understood() {
 #[test]
 fn what_breaks_a_rule_is_named_with_its_place() {
     let said = |packet: &str| Message::decode(packet.as_bytes()).unwrap_err().to_string();
-    assert_eq!(said("hello"), "at byte 0: 'h' begins no value (BEP 3: i, l, d, 0-9)");
+    assert_eq!(
+        said("hello"),
+        "at byte 0: expected i, l, d or a digit, which begin a value, found 'h' (BEP 3)"
+    );
     assert_eq!(said("le"), "at byte 0: a message is a dictionary (BEP 5)");
     assert!(said("d1:y1:qe").contains("transaction id"));
     assert_eq!(said("d1:t0:1:y1:qe"), "at byte 4: the transaction id is 1 to 20 bytes");
