@@ -1,0 +1,3 @@
+#![doc = include_str!("STAGES.md")]
+//!
+//! Layer: values. There is no code here.
