@@ -47,6 +47,7 @@ pub mod peer;
 pub mod port_map;
 pub mod proxy;
 pub mod resume;
+pub mod scout;
 pub mod storage;
 pub mod stream;
 pub mod trace;

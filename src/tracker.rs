@@ -41,7 +41,7 @@ mod udp;
 mod url;
 
 use answer::Family;
-pub use team::{Me, Report, Totals, Trackers};
+pub use team::{Me, Report, TRACKERS_MAX, Totals, Trackers};
 pub use url::{Target, place};
 
 /// How many peers we ask for: enough to fill 50 connections when three in four are dead.

@@ -20,6 +20,7 @@ use table::HABITS;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
+use crate::address_book::Source;
 use crate::hostport::HostPort;
 use crate::proxy::Proxy;
 use crate::select::Selection;
@@ -48,6 +49,8 @@ pub struct Args {
     /// Instead of the well-known nodes of the DHT.
     pub dht_bootstrap: Vec<HostPort>,
     pub no_lsd: bool,
+    /// Whom to ask for peers; none: the usual.
+    pub from: Vec<Source>,
     pub no_pex: bool,
     pub no_port_map: bool,
     pub proxy: Option<Proxy>,
@@ -277,9 +280,10 @@ fn command_named(word: &OsString) -> Result<&'static str> {
 fn unknown(kind: &str, word: &str, names: impl Iterator<Item = &'static str>) -> String {
     let word = crate::printable::clipped(word, 40);
     let dashes = kind.rsplit(' ').next().unwrap_or_default();
-    let nearest = names.map(|name| (distance(&word, name), name)).min();
+    let nearest =
+        names.map(|name| (distance(&word, name), name.get(..1) != word.get(..1), name)).min();
     match nearest {
-        Some((steps, name)) if steps <= 2 && steps < name.len() => {
+        Some((steps, _, name)) if steps <= 2 && steps < name.len() => {
             format!("unknown {kind}{word}; did you mean {dashes}{name}?")
         }
         _ => format!("unknown {kind}{word}; see piecemeal --help"),
@@ -329,8 +333,8 @@ mod tests {
             said("get x --port 99999"),
             "--port 99999: expected a port, 1 to 65535, or 0 for any"
         );
-        assert_eq!(said("show x --port 1"), "--port belongs to get, seed, not to show");
-        assert_eq!(said("--port 1 show x"), "--port belongs to get, seed, not to show");
+        assert_eq!(said("show x --port 1"), "--port belongs to get, seed, peers, not to show");
+        assert_eq!(said("--port 1 show x"), "--port belongs to get, seed, peers, not to show");
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
         assert_eq!(
             said("--listen 127.0.0.1:1 get x"),

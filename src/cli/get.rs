@@ -145,15 +145,12 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
 }
 
 /// Standard output as it is: the library's own cuts what goes out into lines.
-fn standard_output() -> std::io::Result<Box<dyn std::io::Write>> {
+fn standard_output() -> std::io::Result<std::fs::File> {
     #[cfg(unix)]
-    {
-        use std::os::fd::AsFd;
-        let own = std::io::stdout().as_fd().try_clone_to_owned()?;
-        Ok(Box::new(std::fs::File::from(own)))
-    }
-    #[cfg(not(unix))]
-    Ok(Box::new(std::io::stdout()))
+    let own = std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let own = std::os::windows::io::AsHandle::as_handle(&std::io::stdout()).try_clone_to_owned()?;
+    Ok(own.into())
 }
 
 /// Shows what happens until the session has ended.

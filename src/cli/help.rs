@@ -151,6 +151,9 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal get x.torrent --on-complete 'mv \"$PIECEMEAL_PATH\" /srv'",
             "piecemeal get x.torrent --peer 192.0.2.7:6881 --no-tracker --stop-timeout 60",
             "piecemeal get x.torrent --json | jq .download_rate",
+            "piecemeal get film.torrent --list",
+            "piecemeal get film.torrent -s 2,4-5,'*.srt'",
+            "piecemeal get film.torrent -s 2 -o - | mpv -",
             "curl -s https://example.org/x.torrent | piecemeal get -",
         ],
         "seed" => &["piecemeal seed x.torrent -d /data      # what is in /data/NAME"],
@@ -161,6 +164,10 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal tracker",
             "piecemeal tracker --listen 192.0.2.7:6969 debian.torrent",
             "piecemeal tracker -v 2b66980093bc11806fab50cb3cb41835b95a0362",
+        ],
+        "peers" => &[
+            "piecemeal peers debian.torrent",
+            "piecemeal peers --json --from tracker,lsd,pex 'magnet:?xt=urn:btih:...'",
         ],
         "decode" => &[
             "piecemeal decode x.torrent | jq .info.name",

@@ -36,6 +36,13 @@ pub struct Doors<'env> {
     pub sockets: Option<Sockets>,
 }
 
+impl Doors<'_> {
+    /// Where we are a node of the DHT: the ports of IPv4 and IPv6.
+    pub fn dht_ports(&self) -> [Option<u16>; 2] {
+        [false, true].map(|v6| self.sockets.as_ref()?.port(v6))
+    }
+}
+
 pub struct Finders<'env> {
     listening: &'env Listening,
     trackers: Trackers,

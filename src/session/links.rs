@@ -15,6 +15,7 @@ use std::thread::{Builder, Scope};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Options;
 use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
 use crate::limit::Limit;
@@ -45,6 +46,17 @@ pub struct Supplies {
     pub download_limit: Limit,
     pub upload_limit: Limit,
     pub proxy: Option<Proxy>,
+}
+
+impl Supplies {
+    pub fn new(options: &Options, storage: Reading) -> Supplies {
+        Supplies {
+            storage,
+            download_limit: options.download_limit.clone(),
+            upload_limit: options.upload_limit.clone(),
+            proxy: options.proxy.clone(),
+        }
+    }
 }
 
 struct Open {

@@ -153,6 +153,12 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
+/// The stream, if there is to be one.
+fn stream(options: &Options, reading: &Reading, to: &Sender<Event>) -> Result<Option<Stream>> {
+    let start = |output| Stream::start(&options.layout, reading.clone(), output, to);
+    options.stream.map(start).transpose()
+}
+
 /// Everything that lives while peers are connected.
 struct Run<'scope, 'env> {
     options: &'env Options,
@@ -183,7 +189,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
         let port = doors.listening.port;
-        let dht_ports = [false, true].map(|v6| doors.sockets.as_ref()?.port(v6));
+        let dht_ports = doors.dht_ports();
         if !doors.listening.sockets.is_empty() {
             let _ = wires.updates.try_send(Update::Listening { port, peer_id });
         }
@@ -191,10 +197,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let key = rng.u32(..);
         let config = config(options, peer_id, port, dht_ports);
         let mut swarm = Swarm::new(config, have.clone(), rng, started);
-        swarm.handle(
-            started,
-            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
-        );
+        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
+        swarm.handle(started, named);
 
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
@@ -213,27 +217,17 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let both = 1 < doors.listening.sockets.len();
         let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
+        let reserved = Reserved::default().with_fast().with_extended();
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
-            reserved: Reserved::default()
-                .with_fast()
-                .with_extended()
-                .with_dht(dht_ports != [None; 2]),
+            reserved: reserved.with_dht(dht_ports != [None; 2]),
             trace: options.trace,
         };
-        let stream =
-            |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
-        let stream = options.stream.map(stream).transpose()?;
+        let stream = stream(options, &reading, &wires.events)?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let supplies = Supplies {
-            storage: reading,
-            download_limit: options.download_limit.clone(),
-            upload_limit: options.upload_limit.clone(),
-            proxy: options.proxy.clone(),
-        };
-        let links = Links::new(scope, context, outlets, supplies);
+        let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
         Ok(Run {
             options,
             wires,

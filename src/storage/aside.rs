@@ -187,3 +187,6 @@ fn remove(layout: &Layout) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

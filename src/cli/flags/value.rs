@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Args;
+use crate::address_book::Source;
 use crate::explain::{KINDS, Kind};
 use crate::proxy::Proxy;
 
@@ -71,6 +72,15 @@ impl Value {
         let flag = self.flag;
         let value = |one: &str| Value { flag, raw: Some(one.trim().into()) };
         Ok(self.text()?.split(',').map(value).collect())
+    }
+
+    /// Somebody who tells of peers.
+    pub fn source(self) -> Result<Source> {
+        let flag = self.flag;
+        let text = self.text()?;
+        let sources = [Source::Tracker, Source::Dht, Source::Lsd, Source::Pex];
+        let found = sources.into_iter().find(|source| source.word() == text.trim());
+        found.with_context(|| format!("--{flag} {text}: expected tracker, dht, lsd or pex"))
     }
 
     pub fn seconds(self) -> Result<Duration> {
