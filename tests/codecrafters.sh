@@ -6,7 +6,7 @@
 #   FLAGS       more flags for the commands that go out, such as --no-dht
 set -eu
 piecemeal=${PIECEMEAL:-piecemeal}
-quiet="--no-dht --no-lsd --no-port-map ${FLAGS:-}"
+quiet="--no-dht --no-lsd ${FLAGS:-}"
 stage=$1
 shift
 
@@ -19,7 +19,7 @@ a_peer() {
 download() {
     out=$2 torrent=$3
     shift 3
-    "$piecemeal" get $quiet --quiet ${1:+--piece "$1"} --out "$out" "$torrent"
+    "$piecemeal" get $quiet --no-port-map --quiet ${1:+--piece "$1"} --out "$out" "$torrent"
 }
 
 case $stage in
@@ -33,7 +33,7 @@ magnet_handshake) "$piecemeal" handshake "$1" "$(a_peer "$1")" ;;
 magnet_info)
     folder=$(mktemp -d)
     trap 'rm -r "$folder"' EXIT
-    "$piecemeal" get $quiet --quiet --metadata-only --out "$folder/x.torrent" "$1"
+    "$piecemeal" get $quiet --no-port-map --quiet --metadata-only --out "$folder/x.torrent" "$1"
     "$piecemeal" show "$1" | grep '^Tracker URL'
     "$piecemeal" show --piece-hashes "$folder/x.torrent"
     ;;
