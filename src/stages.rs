@@ -1,3 +1,5 @@
-#![doc = include_str!("STAGES.md")]
+//! Where a learner who builds an own client finds each step here: a page, no code.
 //!
-//! Layer: values. There is no code here.
+//! Layer: values.
+//!
+#![doc = include_str!("STAGES.md")]
