@@ -19,6 +19,7 @@ pub mod magnet;
 pub mod metainfo;
 pub mod printable;
 pub mod select;
+pub mod stages;
 pub mod units;
 pub mod wire;
 

@@ -94,6 +94,7 @@ fn the_golden_torrent_is_shown_as_before() {
     assert_eq!(accepted(&["show", "--json", &path], b""), read("tree.show.json"));
     assert_eq!(accepted(&["decode", &path], b""), read("tree.decode.json"));
     assert_eq!(accepted(&["decode", &testdata("stream.hex")], b""), read("stream.decode.txt"));
+    assert_eq!(accepted(&["decode", &testdata("run.trace")], b""), read("run.decode.txt"));
 }
 
 #[test]

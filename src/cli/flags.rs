@@ -82,6 +82,8 @@ pub struct Args {
     pub no_date: bool,
     pub force: bool,
     pub trace: Option<String>,
+    /// The only piece that is wanted.
+    pub piece: Option<u32>,
     pub trace_file: Option<PathBuf>,
     /// What `decode` is told to take its input for.
     pub decode_as: Option<crate::explain::Kind>,

@@ -96,6 +96,9 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     recorder.map_or(Ok(()), Recorder::finish)?;
     let summary = summary?;
     view.finish();
+    if summary.outcome == Outcome::Complete {
+        place.deliver(args)?;
+    }
     if summary.outcome == Outcome::Complete && !seed_only {
         hook.start()?;
     }

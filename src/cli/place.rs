@@ -5,6 +5,7 @@
 //! -o -             standard output; the data lies in a private folder of $TMPDIR (or /var/tmp, which
 //!                  is on a disk where /tmp may be memory), which is removed at the end
 //! -o - -d DIR      standard output, and DIR/NAME as ever: it is kept, and gone on with
+//! --piece N -o F   F, or standard output, when the piece is verified; until then in such a folder
 //! ```
 //!
 //! Layer: programs.
@@ -13,13 +14,16 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::Misuse;
 use super::flags::Args;
+use super::output::Output;
+use crate::geometry::PieceIndex;
+use crate::hash::sha1;
 use crate::metainfo::Metainfo;
 use crate::select::Selection;
-use crate::storage::Layout;
+use crate::storage::{Aside, Layout};
 
 /// Where the data goes.
 pub struct Place {
@@ -32,6 +36,9 @@ pub struct Place {
 
 /// What the command line says of a torrent; `offered` is what its link selects, which `-s` overrides.
 pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<Place> {
+    if let Some(piece) = args.piece {
+        return one_piece(args, torrent, piece);
+    }
     let streams = is_stream(args);
     if streams && std::io::stdout().is_terminal() {
         let how = "pipe it to a program, or name a file";
@@ -55,8 +62,46 @@ pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<
     Ok(Place { layout, streams, temporary })
 }
 
-/// Whether the data goes to standard output.
+/// Of `--piece`.
+fn one_piece(args: &Args, torrent: Arc<Metainfo>, piece: PieceIndex) -> Result<Place> {
+    let pieces = torrent.geometry.pieces();
+    if args.out.is_none() || (args.json && is_stdout(args)) {
+        let what = "--piece: where to? Name a file with -o, or - without --json";
+        return Err(Misuse(what.to_owned()).into());
+    }
+    if pieces <= piece {
+        bail!("--piece {piece}: the torrent has {pieces} pieces, counted from 0");
+    }
+    let folder = Temporary::new()?;
+    let layout = Layout::below(torrent, folder.0.clone()).one_piece(piece);
+    Ok(Place { layout, streams: false, temporary: Some(folder) })
+}
+
+impl Place {
+    /// Writes the one piece that was wanted, if it was one, to where `-o` says.
+    pub fn deliver(&self, args: &Args) -> Result<()> {
+        let (Some(piece), Some(out)) = (self.layout.piece(), &args.out) else { return Ok(()) };
+        let span = self.layout.geometry().whole(piece);
+        let mut bytes = Vec::with_capacity(span.length as usize);
+        Aside::load(&self.layout).read_each(span, &mut |step| bytes.extend_from_slice(step))?;
+        if self.layout.torrent().piece_hashes.check(piece, sha1(&bytes)).is_none() {
+            bail!("piece {piece} changed on the disk after it was verified");
+        }
+        if is_stdout(args) {
+            let mut output = Output::new();
+            output.bytes(&bytes)?;
+            return output.finish();
+        }
+        std::fs::write(out, &bytes).with_context(|| format!("cannot write {}", out.display()))
+    }
+}
+
+/// Whether the data goes to standard output while it comes.
 pub fn is_stream(args: &Args) -> bool {
+    is_stdout(args) && args.piece.is_none()
+}
+
+fn is_stdout(args: &Args) -> bool {
     args.out.as_deref() == Some(Path::new("-"))
 }
 

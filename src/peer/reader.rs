@@ -150,7 +150,10 @@ impl Reader {
         trace.handshake(Direction::In, conn, &theirs);
         let theirs = Handshake::from_bytes(&theirs).map_err(|rule| End::Violation(rule.0))?;
         if theirs.info_hash != self.context.info_hash {
-            let what = format!("handshake for {}, not for our torrent", theirs.info_hash);
+            let what = format!(
+                "expected a handshake for {}, found one for {} (BEP 3)",
+                self.context.info_hash, theirs.info_hash
+            );
             return Err(End::Violation(what));
         }
         if self.link.incoming {

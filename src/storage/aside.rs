@@ -183,6 +183,9 @@ pub fn borders(layout: &Layout) -> Bitfield {
     if layout.is_whole() {
         return Bitfield::new(geometry.pieces());
     }
+    if layout.piece().is_some() {
+        return wanted;
+    }
     let whole = |piece: PieceIndex| {
         layout.parts(geometry.whole(piece)).all(|part| !part.stored || layout.is_chosen(part.file))
     };

@@ -32,6 +32,8 @@ pub struct Layout {
     prefix: Option<OsString>,
     /// Which files are wanted; `None`: all of them.
     chosen: Option<Arc<[bool]>>,
+    /// Only this piece is wanted, and no file.
+    piece: Option<PieceIndex>,
 }
 
 /// A run of bytes inside one file.
@@ -51,19 +53,25 @@ impl Layout {
     /// The torrent's name is appended to `dir`, as `-d` has it.
     pub fn below(torrent: Arc<Metainfo>, dir: impl Into<PathBuf>) -> Layout {
         let prefix = Some(OsString::from(&torrent.name));
-        Layout { torrent, folder: whole(dir.into()), prefix, chosen: None }
+        Layout { torrent, folder: whole(dir.into()), prefix, chosen: None, piece: None }
     }
 
     /// `out` is the file itself, or for several files the folder itself, as `--out` has it.
     pub fn at(torrent: Arc<Metainfo>, out: impl Into<PathBuf>) -> Result<Layout> {
         let out = out.into();
         if !torrent.single {
-            return Ok(Layout { torrent, folder: whole(out), prefix: None, chosen: None });
+            return Ok(Layout {
+                torrent,
+                folder: whole(out),
+                prefix: None,
+                chosen: None,
+                piece: None,
+            });
         }
         let name =
             out.file_name().with_context(|| format!("{}: not a file name", out.display()))?;
         let folder = whole(out.parent().map(Path::to_owned).unwrap_or_default());
-        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder, chosen: None })
+        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder, chosen: None, piece: None })
     }
 
     /// The same with these files only: the others are neither made nor changed.
@@ -71,6 +79,17 @@ impl Layout {
         let chosen = selection.resolve(&self.torrent)?;
         let all = self.torrent.files.iter().zip(&chosen).all(|(file, &c)| c || !file.is_stored());
         Ok(Layout { chosen: (!all).then(|| chosen.into()), ..self })
+    }
+
+    /// The same with one piece only and no file: it is kept aside.
+    pub fn one_piece(self, piece: PieceIndex) -> Layout {
+        let chosen = vec![false; self.torrent.files.len()].into();
+        Layout { chosen: Some(chosen), piece: Some(piece), ..self }
+    }
+
+    /// The piece that is wanted, if no file is.
+    pub fn piece(&self) -> Option<PieceIndex> {
+        self.piece
     }
 
     /// Whether every file is wanted.
@@ -93,6 +112,9 @@ impl Layout {
     /// The pieces that have a byte of a wanted file.
     pub fn wanted(&self) -> Bitfield {
         let pieces = self.geometry().pieces();
+        if let Some(piece) = self.piece {
+            return Bitfield::with(pieces, [piece]);
+        }
         let Some(chosen) = &self.chosen else { return Bitfield::full(pieces) };
         let files = chosen.iter().enumerate().filter(|(_, chosen)| **chosen);
         Bitfield::with(pieces, files.flat_map(|(file, _)| self.pieces_of(file)))

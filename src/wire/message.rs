@@ -124,11 +124,11 @@ fn check_length(id: u8, length: usize, allowed: Range<usize>) -> Result<(), Viol
     if allowed.contains(&length) {
         return Ok(());
     }
+    let (name, _, rule) = about(id);
+    let (least, most) = (allowed.start, allowed.end - 1);
+    let expected = if least == most { least.to_string() } else { format!("{least} to {most}") };
     violation(format!(
-        "message of {length} bytes with id {id} ({}), {} to {} are allowed",
-        name(id),
-        allowed.start,
-        allowed.end - 1
+        "message {id} ({name}): expected a length of {expected}, found {length} ({rule})"
     ))
 }
 

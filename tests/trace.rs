@@ -1,0 +1,118 @@
+//! `--trace` and `--trace-file` of a real swarm: a seed, one that takes and gives, one that takes.
+
+mod support;
+
+use support::fixture::{Fixture, Folder, Recipe};
+use support::free_addr;
+use support::place::Place;
+use support::run::{LIMIT, Run};
+
+/// `get` or `seed` at an address, without anything that finds others.
+fn peer(command: &str, addr: std::net::SocketAddr, place: &Place) -> Run {
+    let (ip, port) = (addr.ip().to_string(), addr.port().to_string());
+    Run::piecemeal(&[command, "--no-tracker", "--no-lsd", "--no-port-map"])
+        .args(["--listen", &ip, "--port", &port, "-d"])
+        .arg(&place.data)
+        .arg(&place.torrent)
+}
+
+/// Every line has a topic; this one has a line with each of these parts, in this order.
+#[track_caller]
+fn assert_told(trace: &str, topic: &str, parts: &[&str]) {
+    let tells = |line: &&str| {
+        let mut rest = Some(*line);
+        parts.iter().all(|part| {
+            rest = rest.and_then(|rest| rest.split_once(part)).map(|(_, after)| after);
+            rest.is_some()
+        })
+    };
+    let mut lines = trace.lines().filter(|line| line.split_whitespace().nth(1) == Some(topic));
+    assert!(lines.any(|line| tells(&line)), "no {topic} with {parts:?} in\n{trace}");
+}
+
+fn swarm(fixture: &Fixture, capture: &std::path::Path) -> (String, String) {
+    let (seed_at, middle_at) = (free_addr(), free_addr());
+    let (seed_place, middle_place) = (Place::new(fixture), Place::new(fixture));
+    fixture.write_to(&seed_place.data);
+    let mut seed = peer("seed", seed_at, &seed_place).arg("--json").start();
+    seed.wait_for(r#""event":"complete""#);
+    // It stays until the third has all of it, which comes from nobody else.
+    let mut middle = peer("get", middle_at, &middle_place)
+        .peers([seed_at])
+        .args(["--seed-ratio", "1", "-v", "--trace", "--trace-file"])
+        .arg(capture)
+        .start();
+    middle.wait_for("listening at port");
+    let last_place = Place::new(fixture);
+    let last = last_place.get().peers([middle_at]).args(["--no-tracker", "--no-port-map"]);
+    let only_middle = format!("--trace=wire,bytes,peer={}", middle_at.ip());
+    let last = last.arg(only_middle).run().expect(0);
+    let middle = middle.finish(LIMIT).expect(0);
+    fixture.assert_in(&last_place.data);
+    seed.interrupt();
+    seed.finish(LIMIT).expect(130);
+    (middle.stderr, last.stderr)
+}
+
+#[test]
+fn a_trace_says_what_and_why() {
+    let fixture = Recipe::file("traced.bin", 600_000).piece_length(65_536).make();
+    let folder = Folder::new("trace");
+    let capture = folder.folder("captures").join("run.trace");
+    let (middle, last) = swarm(&fixture, &capture);
+    for parts in [
+        &["#1 127.", "→ handshake for", "speaks extension protocol, Fast extension"][..],
+        &["← handshake for"],
+        &["← extended 0", "what I speak beyond BEP 3", "ut_metadata"],
+        &["→ interested: you have pieces that I lack"],
+        &["← interested"],
+        &["← unchoke: requests will be answered"],
+        &["→ unchoke"],
+        &["→ request piece ", "bytes): send me this block"],
+        &["← request piece "],
+        &["← piece piece "],
+        &["→ piece piece ", "the bytes of a block"],
+        &["→ have "],
+    ] {
+        assert_told(&middle, "wire", parts);
+    }
+    assert_told(&middle, "picker", &["#1 127.", "request piece ", " of #1: "]);
+    assert_told(&middle, "picker", &["came ", " ms after its request"]);
+    assert_told(&middle, "choker", &["127.", "unchoke #", ": "]);
+    assert_told(
+        &middle,
+        "assembler",
+        &["piece 0 stored, its hash is", "blocks of #1 in", "writing and hashing"],
+    );
+    // One peer alone, with the bytes: a request begins with its length, 13, and its id, 6.
+    assert_told(&last, "wire", &["→ request", " | 0000000d06"]);
+    assert!(!last.contains("picker"), "{last}");
+
+    let decode = |args: &[&str]| {
+        let text = Run::piecemeal(&["decode"]).args(args).arg(&capture).run().expect(0).stdout;
+        String::from_utf8(text).unwrap()
+    };
+    let told = decode(&[]);
+    for part in [
+        "→ handshake for",
+        "← piece piece",
+        "picker ",
+        "stored, its hash is",
+        "where the time went: #1",
+    ] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    assert!(decode(&["-v"]).contains("index: 3, the piece, counted from 0"));
+    assert!(decode(&["--json"]).ends_with("]}\n"));
+}
+
+#[test]
+fn a_trace_that_cannot_be_is_refused() {
+    let place = Place::new(&Recipe::file("refused.bin", 10_000).make());
+    let refused = place.get().arg("--trace=wires").run();
+    assert!(refused.stderr.contains("topics are wire, picker"), "{}", refused.stderr);
+    assert_eq!(refused.code, Some(2));
+    let refused = place.get().args(["--trace-file", "/nowhere/at/all"]).run();
+    assert!(refused.stderr.contains("--trace-file /nowhere/at/all"), "{}", refused.stderr);
+    assert_eq!(refused.code, Some(1));
+}
