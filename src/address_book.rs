@@ -132,6 +132,13 @@ impl AddressBook {
         entry.state = State::Idle(now + pause.min(RETRY_MAX));
     }
 
+    /// Nobody is connected any more: those that were may be dialled at once.
+    pub fn release_all(&mut self, now: Instant) {
+        for entry in self.entries.values_mut().filter(|entry| entry.state == State::Busy) {
+            entry.state = State::Idle(now);
+        }
+    }
+
     /// Never again: it is ourselves, or it sent what it should not.
     pub fn ban(&mut self, addr: SocketAddr) {
         if let Some(entry) = self.entries.get_mut(&addr) {

@@ -9,6 +9,7 @@
 mod create;
 mod decode;
 mod exit;
+mod fetch;
 pub mod flags;
 mod get;
 mod help;

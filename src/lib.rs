@@ -22,6 +22,7 @@ pub mod wire;
 pub mod address_book;
 pub mod blame;
 pub mod choker;
+pub mod metadata;
 pub mod picker;
 pub mod pipeline;
 pub mod rate;

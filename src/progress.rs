@@ -23,6 +23,9 @@ use crate::units;
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// The same for the search for metadata, where it gets on.
+const SEARCHING_EVERY: Duration = Duration::from_secs(2);
+
 /// Redraws a second.
 const HZ: u8 = 10;
 
@@ -77,6 +80,20 @@ impl Progress {
             self.last = Instant::now();
             self.last_reason = reason;
             self.say(&whole_line(status));
+        }
+    }
+
+    /// The search for the metadata of a magnet link, in words.
+    pub fn searching(&mut self, line: &str) {
+        let news = self.last_reason.as_deref() != Some(line);
+        if let Look::Live(bar) = &self.look {
+            bar.set_message(line.to_owned());
+        } else if SEARCHING_EVERY <= self.last.elapsed() && news
+            || LINE_EVERY <= self.last.elapsed()
+        {
+            self.last = Instant::now();
+            self.last_reason = Some(line.to_owned());
+            self.say(line);
         }
     }
 

@@ -27,6 +27,8 @@
 //! Layer: head.
 
 mod finders;
+mod hands;
+mod hunt;
 mod links;
 mod run;
 
@@ -40,13 +42,15 @@ use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::event::{EVENTS_MAX, Event};
+use crate::hostport::HostPort;
 use crate::limit::Limit;
+use crate::metadata;
 use crate::metainfo::Metainfo;
 use crate::storage::Layout;
 use crate::swarm::{Account, Decision, Goal, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
-use crate::wire::handshake::PeerId;
+use crate::wire::handshake::{PeerId, Reserved};
 
 /// Updates that may wait for their reader. A status that finds no room is dropped: the next one
 /// says more. The same goes for the rest when nobody reads at all.
@@ -62,6 +66,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// Peers to dial whatever the trackers say.
     pub peers: Vec<SocketAddr>,
+    /// Peers of a magnet link, to be looked up first if they are names.
+    pub hosts: Vec<HostPort>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
     /// Connections at most.
@@ -79,8 +85,14 @@ pub struct Options {
     pub seed_only: bool,
     /// Hash everything that is on disk, whatever the resume file says.
     pub check: bool,
+    /// The extensions that our handshakes announce.
+    pub reserved: Reserved,
     pub trace: Trace,
 }
+
+/// What to do once the metadata of a magnet link is here: the options of the torrent itself, or
+/// `None` where the metadata was all that was wanted.
+pub type Then = Box<dyn FnOnce(Metainfo) -> Result<Option<Options>> + Send>;
 
 impl Options {
     /// The usual: into `dir` under the torrent's name, from its own trackers.
@@ -97,6 +109,7 @@ impl Options {
             listen: None,
             port: None,
             peers: Vec::new(),
+            hosts: Vec::new(),
             trackers: Vec::new(),
             max_peers: 50,
             stop_timeout: None,
@@ -106,6 +119,7 @@ impl Options {
             upload_limit: Limit::none(),
             seed_only: false,
             check: false,
+            reserved: Reserved::default().with_fast().with_extended(),
             trace: Trace::off(),
         }
     }
@@ -119,6 +133,10 @@ pub enum Update {
         done: u64,
         total: u64,
     },
+    /// The metadata of a magnet link is being looked for.
+    Searching(metadata::Progress),
+    /// The metadata is here.
+    Metadata(Box<Metainfo>),
     /// What was found on disk.
     Found(Found),
     /// The port that peers can dial, and the id by which they know us.
@@ -159,6 +177,8 @@ pub enum Outcome {
 
 #[derive(Debug)]
 pub struct Summary {
+    /// What it was, and where; of a magnet link whose metadata did not come, what was known.
+    pub layout: Layout,
     pub outcome: Outcome,
     /// The state at the end.
     pub status: Status,
@@ -177,12 +197,27 @@ pub struct Session {
 
 impl Session {
     pub fn start(options: Options) -> Result<Session> {
+        Session::spawn(move |wires| run::run(&options, wires))
+    }
+
+    /// Begins with a magnet link: `options` are those of [`Metainfo::from_magnet`]. When the metadata
+    /// is here, `then` says how to go on; it runs on the session's thread.
+    pub fn start_magnet(options: Options, then: Then) -> Result<Session> {
+        Session::spawn(move |wires| hunt::run(&options, then, wires))
+    }
+
+    fn spawn(body: impl FnOnce(run::Wires) -> Result<Summary> + Send + 'static) -> Result<Session> {
         let (updates, inbox) = bounded(UPDATES_MAX);
         let (events, session_inbox) = bounded(EVENTS_MAX);
-        let wires = run::Wires { events: events.clone(), inbox: session_inbox, updates };
+        let wires = run::Wires {
+            events: events.clone(),
+            inbox: session_inbox,
+            updates,
+            backlog: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("session".to_owned())
-            .spawn(move || run::run(&options, wires))
+            .spawn(move || body(wires))
             .context("cannot start a thread")?;
         Ok(Session { updates: inbox, events, thread })
     }

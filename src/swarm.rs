@@ -18,6 +18,7 @@ mod decision;
 mod dialling;
 mod extended;
 mod giving;
+mod heritage;
 mod peer;
 mod status;
 mod super_seed;
@@ -42,7 +43,9 @@ use crate::wire::message::Message;
 pub use account::Account;
 use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
-pub use giving::Goal;
+pub use dialling::CROSSWISE;
+pub use giving::{Goal, QUEUE_MAX};
+pub use heritage::{Heir, Heritage};
 use peer::Peer;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
@@ -295,7 +298,7 @@ impl Swarm {
                 self.tracker_failures += 1;
                 self.tracker_error = Some(error);
             }
-            Fact::Connected { conn, hello } => self.connected(conn, hello, now),
+            Fact::Connected { conn, hello } => self.connected(conn, hello, false, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),
             Fact::Stored { piece } => self.stored(piece, now),

@@ -20,7 +20,7 @@ use value::Value;
 
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Args {
     pub help: Option<Help>,
     pub version: bool,
@@ -57,6 +57,9 @@ pub struct Args {
     pub source: Option<String>,
     pub no_date: bool,
     pub force: bool,
+    pub fetch: bool,
+    pub metadata_only: bool,
+    pub save_torrent: Option<PathBuf>,
     pub trace: Option<String>,
     pub json: bool,
     pub quiet: bool,
@@ -213,7 +216,10 @@ mod tests {
         assert_eq!(said("gte x"), "unknown command gte; did you mean get?");
         assert_eq!(said("get x --prot 1"), "unknown option --prot; did you mean --port?");
         assert_eq!(said("get x --port 99999"), "--port 99999: expected a port, 1 to 65535");
-        assert_eq!(said("show x --port 1"), "--port belongs to get, seed, not to show");
+        assert_eq!(
+            said("create x --port 1"),
+            "--port belongs to get, seed, show, verify, not to create"
+        );
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
     }
 

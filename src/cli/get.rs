@@ -10,12 +10,14 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use crossbeam_channel::RecvTimeoutError;
 
+use super::fetch;
 use super::flags::Args;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::view::View;
 use super::{Exit, eprint_line, one_operand, signals};
 use crate::limit::Limit;
+use crate::magnet::Magnet;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
 use crate::session::{Options, Outcome, Session};
@@ -39,28 +41,30 @@ pub fn seed(args: &Args) -> Result<Exit> {
 
 fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let Some(operand) = one_operand(args) else { return Ok(Exit::Usage) };
-    let trace = match args.trace.as_deref().map(Trace::of) {
-        None => Trace::off(),
-        Some(Ok(trace)) => trace,
-        Some(Err(word)) => {
-            let topics = TOPICS.join(", ");
-            eprint_line(&format!("piecemeal: --trace={}: topics are {topics}", printable(&word)));
-            return Ok(Exit::Usage);
+    if args.metadata_only {
+        return fetch::metadata_only(args, operand);
+    }
+    let Some(trace) = trace(args) else { return Ok(Exit::Usage) };
+    let super_seed = args.super_seed;
+    let input = input::load(operand)?;
+    let interrupted = signals::catch()?;
+    let session = match input {
+        Input::Torrent(torrent) => {
+            fetch::save(args, &torrent)?;
+            let options = options(args, *torrent, trace)?;
+            Session::start(Options { goal, seed_only, super_seed, ..options })?
+        }
+        Input::Magnet(magnet) => {
+            let first = magnet_options(args, &magnet, trace)?;
+            let args = args.clone();
+            let then = move |torrent: Metainfo| {
+                fetch::save(&args, &torrent)?;
+                let options = options(&args, torrent, trace)?;
+                Ok(Some(Options { goal, seed_only, super_seed, ..options }))
+            };
+            Session::start_magnet(first, Box::new(then))?
         }
     };
-    let torrent = match input::load(operand)? {
-        Input::Torrent(torrent) => torrent,
-        Input::Magnet(_) => bail!(
-            "cannot download from a magnet link yet: it takes the metadata from peers (BEP 9), \
-             which is not spoken here; use the .torrent file"
-        ),
-    };
-    let name = torrent.name.clone();
-    let super_seed = args.super_seed;
-    let options = Options { goal, seed_only, super_seed, ..options(args, *torrent, trace)? };
-    let place = options.layout.root();
-    let interrupted = signals::catch()?;
-    let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
     let followed = follow(&session, &interrupted, &mut view);
     if followed.is_err() {
@@ -68,7 +72,9 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     }
     let summary = session.join()?;
     view.finish();
-    let exit = followed.and_then(|()| view.end(&name, &place.display().to_string(), &summary));
+    let name = &summary.layout.torrent().name;
+    let place = summary.layout.root().display().to_string();
+    let exit = followed.and_then(|()| view.end(name, &place, &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
@@ -78,6 +84,29 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     }
 }
 
+/// The trace that was asked for; `None` if the filter names what cannot be traced, and standard error
+/// has said so.
+pub(super) fn trace(args: &Args) -> Option<Trace> {
+    match args.trace.as_deref().map(Trace::of) {
+        None => Some(Trace::off()),
+        Some(Ok(trace)) => Some(trace),
+        Some(Err(word)) => {
+            let topics = TOPICS.join(", ");
+            eprint_line(&format!("piecemeal: --trace={}: topics are {topics}", printable(&word)));
+            None
+        }
+    }
+}
+
+/// The options for looking for a magnet link's metadata: those of a torrent of which nothing is known
+/// but what the link says. Its `so` (BEP 53) is in [`Magnet::select`].
+pub(super) fn magnet_options(args: &Args, magnet: &Magnet, trace: Trace) -> Result<Options> {
+    let options = options(args, Metainfo::from_magnet(magnet), trace)?;
+    Ok(Options { hosts: magnet.peers.clone(), ..options })
+}
+
+/// The options for a torrent. They are made twice for a magnet link: once before its metadata is here
+/// ([`Metainfo::is_known`] tells), and once after.
 fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
     let mut trackers = torrent.trackers.clone();
     trackers.extend(args.announce.iter().cloned());
@@ -109,7 +138,7 @@ fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
 }
 
 /// Shows what happens until the session has ended.
-fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Result<()> {
+pub(super) fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Result<()> {
     let mut stopping = false;
     loop {
         if interrupted.load(Ordering::Relaxed) && !stopping {

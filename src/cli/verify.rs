@@ -9,11 +9,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::Exit;
+use super::fetch;
 use super::flags::Args;
-use super::input::{self, Input};
 use super::meter::Meter;
 use super::output::Output;
 use crate::bitfield::Bitfield;
@@ -29,13 +29,14 @@ const NAMED_MAX: usize = 10;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let Input::Torrent(torrent) = input::load(operand)? else {
-        bail!("{}: a magnet link has no hashes; give the .torrent", input::shown(operand));
-    };
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
     // A folder that is not there is rather a mistake in the command than missing data.
     Folder::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
-    let layout = Layout::below(Arc::from(torrent), dir);
+    let torrent = match fetch::load(args, operand)? {
+        Ok(torrent) => torrent,
+        Err(exit) => return Ok(exit),
+    };
+    let layout = Layout::below(Arc::new(torrent), dir);
     let mut meter = Meter::new("checking", args);
     let all = Bitfield::full(layout.geometry().pieces());
     let found = check::run(&layout, &all, &mut |done, total| {

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::Exit;
+use super::fetch;
 use super::flags::Args;
 use super::output::Output;
 use crate::json::{self, Object};
+use crate::metadata;
 use crate::printable::printable_bytes;
 use crate::progress::{self, Progress};
 use crate::session::{Found, Outcome, Summary, Update};
@@ -51,6 +53,10 @@ impl View {
         }
         match update {
             Update::Checking { done, total } => self.progress.checking(done, total),
+            Update::Searching(search) => self.progress.searching(&search.to_string()),
+            Update::Metadata(torrent) => {
+                self.progress.say(&format!("metadata: {}", fetch::text(&torrent)));
+            }
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
             Update::Complete(status) => self.progress.say(&format!(
@@ -81,6 +87,14 @@ impl View {
                 status_json("progress", status)
             }
             Update::Complete(status) => status_json("complete", status),
+            Update::Searching(search) => {
+                if self.last_json.is_some_and(|last| last.elapsed() < JSON_EVERY) {
+                    return Ok(());
+                }
+                self.last_json = Some(Instant::now());
+                searching_json(search)
+            }
+            Update::Metadata(torrent) => fetch::json(torrent),
             Update::Checking { done, total } => {
                 Object::new().str("event", "checking").num("done", *done).num("total", *total)
             }
@@ -170,7 +184,7 @@ fn found_line(found: &Found) -> Option<String> {
 
 fn last_line(name: &str, place: &str, summary: &Summary) -> String {
     let status = &summary.status;
-    let complete = status.have == status.pieces;
+    let complete = status.have == status.pieces && status.pieces != 0;
     match summary.outcome {
         Outcome::Complete if status.downloaded == 0 && status.uploaded == 0 => {
             format!("{name}: complete; all {} pieces were there and verified", status.pieces)
@@ -191,6 +205,9 @@ fn last_line(name: &str, place: &str, summary: &Summary) -> String {
                 units::size(rate as u64),
                 given(status)
             )
+        }
+        _ if status.pieces == 0 => {
+            "stopped before the metadata of the magnet link was here".to_owned()
         }
         _ => format!(
             "stopped: {} of {} pieces are verified and kept in {place}; the same command goes on",
@@ -229,6 +246,16 @@ fn status_json(event: &str, status: &Status) -> Object {
         .num("known", status.known as u64)
         .num_or_null("eta", eta)
         .str_or_null("stuck", stuck.as_deref())
+}
+
+fn searching_json(search: &metadata::Progress) -> Object {
+    Object::new()
+        .str("event", "searching")
+        .num("have", search.have)
+        .num("pieces", search.pieces)
+        .num("peers", search.connected as u64)
+        .num("known", search.known as u64)
+        .str("message", &search.to_string())
 }
 
 fn account_line(account: &Account) -> String {

@@ -7,6 +7,7 @@
 //!
 //! Layer: head. Owned by the session's thread, from before the first connection to after the last.
 
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle, Scope};
@@ -15,9 +16,16 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Sender;
 
 use super::Options;
+use crate::address_book::Source;
 use crate::event::Event;
+use crate::hostport::HostPort;
 use crate::listener::{self, Listening};
-use crate::tracker::{Me, Totals, Trackers};
+use crate::metainfo::Metainfo;
+use crate::swarm::Fact;
+use crate::tracker::{Me, Report, Totals, Trackers};
+
+/// How many of the addresses of one name are tried.
+const ADDRESSES_OF_A_NAME: usize = 8;
 
 pub struct Finders<'env> {
     listening: &'env Listening,
@@ -36,12 +44,19 @@ impl<'env> Finders<'env> {
         events: &Sender<Event>,
     ) -> Result<Finders<'env>> {
         listen(scope, listening, events)?;
+        look_up(options.hosts.clone(), events.clone())?;
         let totals = Arc::new(Totals::default());
         totals.left.store(left, Ordering::Relaxed);
         let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
         Ok(Finders { listening, trackers, totals })
+    }
+
+    /// The metadata of a magnet link is here. Peers of a private torrent come from its trackers only
+    /// (BEP 27): all other finders that are to come end here.
+    pub fn learned(&mut self, torrent: &Metainfo) {
+        let _ = torrent.private;
     }
 
     /// Asks for more peers, where the rules allow it.
@@ -82,6 +97,25 @@ impl Farewell {
     }
 }
 
+/// Looks up the peers that are known by name. The thread may outlive the session, if the look-up
+/// hangs; it holds nothing.
+fn look_up(hosts: Vec<HostPort>, events: Sender<Event>) -> Result<()> {
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    let body = move || {
+        for HostPort { host, port } in hosts {
+            let addrs = (host.as_str(), port).to_socket_addrs().into_iter().flatten();
+            let addrs = addrs.take(ADDRESSES_OF_A_NAME).collect();
+            let fact = Fact::Addresses { source: Source::User, addrs };
+            if events.send(Event::Fact(fact)).is_err() {
+                return;
+            }
+        }
+    };
+    Builder::new().name("names".to_owned()).spawn(body).context("cannot start a thread").map(drop)
+}
+
 /// One thread for each family that we listen at.
 fn listen<'scope>(
     scope: &'scope Scope<'scope, '_>,
@@ -96,4 +130,17 @@ fn listen<'scope>(
             .context("cannot start a thread")?;
     }
     Ok(())
+}
+
+/// What a tracker's report is to those that decide.
+pub fn fact(report: &Report) -> Option<Fact> {
+    match report {
+        Report::Answered { peers, .. } => {
+            Some(Fact::Addresses { source: Source::Tracker, addrs: peers.clone() })
+        }
+        Report::Failed { .. } | Report::Ignored { .. } => {
+            Some(Fact::TrackerFailed { error: report.to_string() })
+        }
+        Report::Asking { .. } => None,
+    }
 }

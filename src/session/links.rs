@@ -39,8 +39,8 @@ pub struct Links<'scope, 'env> {
 
 /// What the threads of a connection are given beside its socket.
 pub struct Supplies {
-    /// Cloned for each writer.
-    pub storage: Reading,
+    /// Cloned for each writer; `None` until the metadata is here.
+    pub storage: Option<Reading>,
     pub download_limit: Limit,
     pub upload_limit: Limit,
 }
@@ -61,6 +61,16 @@ impl<'scope, 'env> Links<'scope, 'env> {
         supplies: Supplies,
     ) -> Links<'scope, 'env> {
         Links { scope, context, outlets, supplies, open: HashMap::new() }
+    }
+
+    /// The torrent is known: so many pieces, and this is where verified ones are read from.
+    pub fn know(&mut self, pieces: u32, storage: Reading) {
+        self.context.pieces = Some(pieces);
+        let conns: Vec<ConnId> = self.open.keys().copied().collect();
+        conns
+            .into_iter()
+            .for_each(|conn| self.tell(conn, Task::Storage(Box::new(storage.clone()))));
+        self.supplies.storage = Some(storage);
     }
 
     /// Starts to dial an address. An error is reported like one of the dial itself.

@@ -15,32 +15,35 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender};
 
-use super::finders::Finders;
-use super::links::{Links, Supplies, chunk_pool};
+use super::finders::{self, Finders};
+use super::hands::Hands;
+use super::links::Links;
 use super::{Found, Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
 use crate::check::{self, Existing};
-use crate::event::{DELIVERIES_MAX, Event};
+use crate::event::{EVENTS_MAX, Event};
 use crate::hash::{PieceHashes, VerifiedSet};
 use crate::listener::Listening;
-use crate::peer::Context;
-use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
 use crate::resume;
 use crate::storage::{self, Reading, Writing};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
-use crate::tracker::{Me, Report};
+use crate::tracker::Report;
 use crate::wire::extended::Offer;
-use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::handshake::PeerId;
 use crate::wire::metadata::METADATA_LEN_MAX;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
 const BATCH_MAX: usize = 64;
+
+/// Events that are kept while the disk is looked at. Only an empty place is looked at while peers are
+/// connected, and that takes no time.
+const BACKLOG_MAX: usize = 4 * EVENTS_MAX;
 
 /// Descriptors that a session needs beside its connections: files, trackers, listeners.
 const DESCRIPTORS_BESIDE: usize = 20;
@@ -51,13 +54,49 @@ pub struct Wires {
     pub events: Sender<Event>,
     pub inbox: Receiver<Event>,
     pub updates: Sender<Update>,
+    /// What came while the disk was looked at, with peers connected already.
+    pub backlog: Vec<Event>,
 }
 
-/// The session's thread.
-pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
-    let rng = fastrand::Rng::new();
-    let Some(Existing { have, sound, .. }) = look(options, &wires)? else {
-        return Ok(nothing_to_do(options, Outcome::Stopped, None));
+/// The session's thread, for a torrent that is known.
+pub fn run(options: &Options, mut wires: Wires) -> Result<Summary> {
+    let mut rng = fastrand::Rng::new();
+    let disk = match ready(options, &mut wires)? {
+        Ready::Over(summary) => return Ok(summary),
+        Ready::Go(disk) => disk,
+    };
+    let listening = listen(options)?;
+    let (peer_id, key) = (PeerId::random(&mut rng), rng.u32(..));
+    let now = Instant::now();
+    let config = config(options, peer_id, listening.port);
+    let mut swarm = Swarm::new(config, disk.have.clone(), rng, now);
+    let addrs = options.peers.clone();
+    swarm.handle(now, Fact::Addresses { source: Source::User, addrs });
+    std::thread::scope(|scope| {
+        let left = swarm.left();
+        let hands = Hands::start(scope, options, &listening, &wires, (peer_id, key), left)?;
+        Run::start(scope, options, wires, swarm, disk, hands)?.go()
+    })
+}
+
+pub fn listen(options: &Options) -> Result<Listening> {
+    Listening::open(options.listen, options.port).with_context(|| match options.port {
+        Some(port) => format!("cannot listen at port {port}"),
+        None => "cannot listen at any port".to_owned(),
+    })
+}
+
+/// Whether there is anything to do for peers.
+pub enum Ready {
+    Go(Disk),
+    Over(Summary),
+}
+
+/// Finds out what is on disk, and opens it.
+pub fn ready(options: &Options, wires: &mut Wires) -> Result<Ready> {
+    let over = |outcome, have| Ok(Ready::Over(nothing_to_do(options, outcome, have)));
+    let Some(Existing { have, sound, .. }) = look(options, wires)? else {
+        return over(Outcome::Stopped, None);
     };
     if have.is_full() {
         if !sound {
@@ -66,40 +105,40 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
         }
         resume::remove(&options.layout)?;
         if options.goal.is_none() {
-            return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+            return over(Outcome::Complete, Some(have));
         }
-    } else if options.seed_only {
+        let reading = Reading::open(options.layout.clone())?;
+        return Ok(Ready::Go(Disk { writing: None, reading, have }));
+    }
+    if options.seed_only {
         let place = options.layout.root();
         let (have, pieces) = (have.count(), have.len());
         bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
-    let disk = if have.is_full() {
-        Disk { writing: None, reading: Reading::open(options.layout.clone())?, have }
-    } else {
-        let (writing, reading) = storage::open(&options.layout, &have)?;
-        Disk { writing: Some(writing), reading, have }
-    };
-    let listening =
-        Listening::open(options.listen, options.port).with_context(|| match options.port {
-            Some(port) => format!("cannot listen at port {port}"),
-            None => "cannot listen at any port".to_owned(),
-        })?;
-    std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
+    let (writing, reading) = storage::open(&options.layout, &have)?;
+    Ok(Ready::Go(Disk { writing: Some(writing), reading, have }))
 }
 
 /// What is on disk, and the ways to it.
-struct Disk {
+pub struct Disk {
     /// `None` where nothing is to be written.
     writing: Option<Writing>,
     reading: Reading,
-    have: Bitfield,
+    pub have: Bitfield,
 }
 
 /// Finds out what is on disk. `None`: the user stopped it.
-fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
+fn look(options: &Options, wires: &mut Wires) -> Result<Option<Existing>> {
     let mut last = Instant::now();
     let mut progress = |done, total| {
-        let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
+        let mut stopped = false;
+        for event in wires.inbox.try_iter() {
+            match event {
+                Event::Stop => stopped = true,
+                event if wires.backlog.len() < BACKLOG_MAX => wires.backlog.push(event),
+                _ => {}
+            }
+        }
         if TICK <= last.elapsed() {
             last = Instant::now();
             let _ = wires.updates.try_send(Update::Checking { done, total });
@@ -127,6 +166,11 @@ fn connections_max() -> Option<usize> {
     Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
 }
 
+/// Connections at most.
+pub fn max_peers(options: &Options) -> usize {
+    connections_max().map_or(options.max_peers, |max| max.min(options.max_peers))
+}
+
 /// The proofs for what was checked a moment ago, or is vouched for by a resume file.
 fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
     let mut verified = VerifiedSet::new(have.len());
@@ -135,15 +179,16 @@ fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
 }
 
 /// The end of a session that needed nobody.
-fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
+pub fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
     let status = Swarm::new(config(options, PeerId([0; 20]), 0), have, rng, now).status(now);
-    Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
+    let layout = options.layout.clone();
+    Summary { layout, outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
+pub fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
     let metadata_size = match options.layout.torrent().info.len() {
         size @ ..=METADATA_LEN_MAX => size as u32,
         _ => 0,
@@ -152,7 +197,7 @@ fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
         geometry: options.layout.geometry(),
         peer_id,
         offer: Offer { port, metadata_size, pex: false },
-        max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
+        max_peers: max_peers(options),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         super_seed: options.super_seed,
@@ -163,7 +208,7 @@ fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
 }
 
 /// Everything that lives while peers are connected.
-struct Run<'scope, 'env> {
+pub struct Run<'scope, 'env> {
     options: &'env Options,
     wires: Wires,
     swarm: Swarm,
@@ -178,63 +223,39 @@ struct Run<'scope, 'env> {
 }
 
 impl<'scope, 'env> Run<'scope, 'env> {
-    fn start(
+    /// Starts the assembler; all else runs already.
+    pub fn start(
         scope: &'scope Scope<'scope, 'env>,
         options: &'env Options,
         wires: Wires,
-        mut rng: fastrand::Rng,
+        swarm: Swarm,
         disk: Disk,
-        listening: &'env Listening,
+        hands: Hands<'scope, 'env>,
     ) -> Result<Run<'scope, 'env>> {
         let Disk { writing, reading, have } = disk;
-        let torrent = options.layout.torrent();
-        let peer_id = PeerId::random(&mut rng);
-        let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
-        let started = Instant::now();
-        let key = rng.u32(..);
-        let mut swarm =
-            Swarm::new(config(options, peer_id, listening.port), have.clone(), rng, started);
-        swarm.handle(
-            started,
-            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
-        );
-
-        let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
-        let (empty_in, empty) = chunk_pool();
-        let hashes = torrent.piece_hashes.clone();
+        let Hands { mut links, finders, deliveries, empty, started, .. } = hands;
+        links.know(have.len(), reading);
+        let hashes = options.layout.torrent().piece_hashes.clone();
         let verified = proofs(&hashes, &have);
         let events = wires.events.clone();
         let start_assembler = |writing| {
             let assembler = Assembler::new(hashes, writing, have, events);
             Builder::new()
                 .name("assembler".to_owned())
-                .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
+                .spawn_scoped(scope, move || assembler.run(deliveries, empty))
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
-        let finders = Finders::start(scope, options, listening, me, swarm.left(), &wires.events)?;
-        let context = Context {
-            info_hash: torrent.info_hash,
-            peer_id,
-            pieces: options.layout.geometry().pieces(),
-            reserved: Reserved::default().with_fast().with_extended(),
-            trace: options.trace,
-        };
-        let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let supplies = Supplies {
-            storage: reading,
-            download_limit: options.download_limit.clone(),
-            upload_limit: options.upload_limit.clone(),
-        };
-        let links = Links::new(scope, context, outlets, supplies);
         let outcome = None;
         Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
     }
 
     /// The loop.
-    fn go(mut self) -> Result<Summary> {
-        let mut next_tick = self.started;
+    pub fn go(mut self) -> Result<Summary> {
+        let mut next_tick = Instant::now();
+        for event in std::mem::take(&mut self.wires.backlog) {
+            self.take(event, next_tick);
+        }
         while self.outcome.is_none() {
             let first = self.wires.inbox.recv_deadline(next_tick).ok();
             let now = Instant::now();
@@ -279,16 +300,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
 
     fn tracker(&mut self, report: Report, now: Instant) {
         self.options.trace.about("tracker", &report);
-        match &report {
-            Report::Answered { peers, .. } => {
-                let fact = Fact::Addresses { source: Source::Tracker, addrs: peers.clone() };
-                self.swarm.handle(now, fact);
-            }
-            Report::Failed { .. } | Report::Ignored { .. } => {
-                self.swarm.handle(now, Fact::TrackerFailed { error: report.to_string() });
-            }
-            Report::Asking { .. } => {}
-        }
+        finders::fact(&report).into_iter().for_each(|fact| self.swarm.handle(now, fact));
         let _ = self.wires.updates.try_send(Update::Tracker(report));
     }
 
@@ -377,7 +389,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         farewell.wait();
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
-        Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
+        let (layout, time) = (self.options.layout.clone(), now.duration_since(self.started));
+        Ok(Summary { layout, outcome, status, accounts, time })
     }
 }
 
