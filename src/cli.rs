@@ -6,6 +6,7 @@
 //!
 //! Layer: programs.
 
+mod completions;
 mod create;
 mod decode;
 mod exit;
@@ -13,9 +14,11 @@ mod fetch;
 pub mod flags;
 mod get;
 mod help;
+mod hook;
 pub mod input;
-mod meter;
+mod man;
 mod output;
+mod place;
 mod show;
 mod signals;
 mod tracker;
@@ -31,7 +34,8 @@ pub use exit::Exit;
 use flags::Args;
 use output::Output;
 
-use crate::printable::printable;
+use crate::printable::{clipped, printable};
+use crate::terminal::eprint_line;
 
 /// The whole program: reads the command line, runs the command, reports how it ended.
 pub fn main() -> ExitCode {
@@ -43,6 +47,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) if err.is::<Misuse>() => report(&err, Exit::Usage),
         Err(err) if err.is::<view::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
@@ -63,12 +68,26 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "completions" => completions(args),
+        "man" => print(&man::page()),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));
             Ok(Exit::Usage)
         }
     }
 }
+
+/// The command line is wrong, which shows only when the torrent is known.
+#[derive(Debug)]
+pub struct Misuse(String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
 
 /// The one operand that a command takes. If there is none, or more than one, `None`, and standard
 /// error has said so: the command ends with [`Exit::Usage`].
@@ -85,6 +104,18 @@ fn one_operand(args: &Args) -> Option<&OsStr> {
     }
 }
 
+fn completions(args: &Args) -> Result<Exit> {
+    let Some(shell) = one_operand(args) else { return Ok(Exit::Usage) };
+    match completions::script(&shell.to_string_lossy()) {
+        Some(script) => print(&script),
+        None => {
+            let (shell, shells) = (clipped(&shell.to_string_lossy(), 40), completions::SHELLS);
+            eprint_line(&format!("piecemeal: {shell}: completions are for {}", shells.join(", ")));
+            Ok(Exit::Usage)
+        }
+    }
+}
+
 fn print(text: &str) -> Result<Exit> {
     let mut output = Output::new();
     output.line(text.trim_end())?;
@@ -96,10 +127,4 @@ fn print(text: &str) -> Result<Exit> {
 fn report(err: &anyhow::Error, exit: Exit) -> ExitCode {
     eprint_line(&format!("piecemeal: {}", printable(&format!("{err:#}"))));
     exit.into()
-}
-
-/// As `eprintln!`, but a closed or full standard error is no reason to panic.
-pub fn eprint_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

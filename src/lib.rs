@@ -15,6 +15,7 @@ pub mod json;
 pub mod magnet;
 pub mod metainfo;
 pub mod printable;
+pub mod select;
 pub mod units;
 pub mod wire;
 
@@ -36,12 +37,17 @@ pub mod create;
 pub mod event;
 pub mod limit;
 pub mod listener;
+pub mod lsd;
 pub mod peer;
+pub mod port_map;
+pub mod proxy;
 pub mod resume;
 pub mod storage;
+pub mod stream;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
+pub mod web;
 
 // Head: starts the hands, runs the loop.
 pub mod session;
@@ -49,3 +55,4 @@ pub mod session;
 // Programs.
 pub mod cli;
 pub mod progress;
+pub mod terminal;

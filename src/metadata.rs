@@ -13,9 +13,11 @@
 //! Layer: decisions. Runs on the session's thread, until the metadata is here.
 
 mod fetch;
+mod progress;
 mod search;
 #[cfg(test)]
 mod tests;
 
 pub use fetch::{Fetch, Step};
-pub use search::{Progress, Search, Wish};
+pub use progress::Progress;
+pub use search::{Search, Wish};

@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
     let bytes = match literal(operand) {
         Some(bytes) => bytes.to_vec(),
-        None => input::read(operand)?,
+        None => input::read(operand, None)?,
     };
     let text = to_json(&bytes).with_context(|| input::shown(operand))?;
     let mut out = Output::new();

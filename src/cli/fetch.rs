@@ -27,7 +27,7 @@ use crate::wire::handshake::Reserved;
 /// Loads what a TORRENT operand names, and fetches the metadata of a magnet link. `Err` of the inner
 /// result: the user did not want to wait for it.
 pub fn load(args: &Args, operand: &OsStr) -> Result<Result<Metainfo, Exit>> {
-    match input::load(operand)? {
+    match input::load(operand, args.proxy.as_ref())? {
         Input::Torrent(torrent) => Ok(Ok(*torrent)),
         Input::Magnet(magnet) => metadata(args, &magnet),
     }
@@ -51,13 +51,13 @@ fn metadata(args: &Args, magnet: &Magnet) -> Result<Result<Metainfo, Exit>> {
     let interrupted = signals::catch()?;
     let session = Session::start_magnet(options, Box::new(then))?;
     let mut view = View::new(&args, &trace);
-    let followed = get::follow(&session, &interrupted, &mut view);
+    let followed = get::follow(&session, &interrupted, &mut view, || Ok(()));
     let summary = session.join()?;
     view.finish();
     followed?;
     match (summary.outcome, inbox.try_recv()) {
         (Outcome::Complete, Ok(torrent)) => Ok(Ok(torrent)),
-        _ => view.end("", "", &summary).map(Err),
+        _ => view.end("", None, &summary).map(Err),
     }
 }
 

@@ -7,36 +7,44 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
-use crossbeam_channel::RecvTimeoutError;
+use anyhow::{Result, anyhow};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::fetch;
 use super::flags::Args;
+use super::hook::Hook;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
+use super::place::{self, Place};
 use super::view::View;
-use super::{Exit, eprint_line, one_operand, signals};
+use super::{Exit, Misuse, fetch, one_operand, show, signals};
 use crate::limit::Limit;
 use crate::magnet::Magnet;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
-use crate::session::{Options, Outcome, Session};
+use crate::select::Selection;
+use crate::session::{Options, Outcome, Session, Update};
 use crate::storage::Layout;
+use crate::stream::Output;
 use crate::swarm::Goal;
+use crate::terminal::eprint_line;
 use crate::trace::{TOPICS, Trace};
 
 /// How soon a signal is noticed at the latest.
 const GLANCE: Duration = Duration::from_millis(100);
 
 pub fn run(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, (goal != Goal::default()).then_some(goal), false)
+    let stays = args.keep_seeding || args.seed_ratio.is_some() || args.seed_time.is_some();
+    transfer(args, stays.then(|| goal(args)), false)
+}
+
+/// When it has given enough. A ratio of 0 is none, as aria2 has it.
+fn goal(args: &Args) -> Goal {
+    Goal { ratio: args.seed_ratio.filter(|&ratio| 0.0 < ratio), time: args.seed_time }
 }
 
 /// `piecemeal seed`: as `get`, of data that is all there, until the goal or Ctrl-C.
 pub fn seed(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, Some(goal), true)
+    transfer(args, Some(goal(args)), true)
 }
 
 fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
@@ -45,42 +53,92 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         return fetch::metadata_only(args, operand);
     }
     let Some(trace) = trace(args) else { return Ok(Exit::Usage) };
-    let super_seed = args.super_seed;
-    let input = input::load(operand)?;
+    if args.json && place::is_stream(args) {
+        return Err(Misuse("-o - and --json both want standard output".to_owned()).into());
+    }
+    if args.list {
+        return match fetch::load(args, operand)? {
+            Ok(torrent) => show::list(&torrent, args.json),
+            Err(exit) => Ok(exit),
+        };
+    }
+    let (input, super_seed) = (input::load(operand, args.proxy.as_ref())?, args.super_seed);
+    // What becomes of a torrent that is known: its place is told, and kept until all is over.
+    let (told, known) = bounded(1);
+    let own = args.clone();
+    let go_on = move |torrent: Metainfo, offered| {
+        fetch::save(&own, &torrent)?;
+        let trackers = torrent.trackers.clone();
+        let place = place::place(&own, Arc::new(torrent), offered)?;
+        let usual = options(&own, place.layout.clone(), trackers, trace);
+        let stream = place.streams.then_some(standard_output as Output);
+        let in_order = usual.in_order || place.streams;
+        let temporary = place.temporary.is_some();
+        let _ = told.try_send(place);
+        Ok(Options { goal, seed_only, super_seed, stream, in_order, temporary, ..usual })
+    };
     let interrupted = signals::catch()?;
+    let mut view = View::new(args, &trace);
     let session = match input {
         Input::Torrent(torrent) => {
-            fetch::save(args, &torrent)?;
-            let options = options(args, *torrent, trace)?;
-            Session::start(Options { goal, seed_only, super_seed, ..options })?
+            view.name(&torrent.name);
+            Session::start(go_on(*torrent, Selection::default())?)?
         }
         Input::Magnet(magnet) => {
             let first = magnet_options(args, &magnet, trace)?;
-            let args = args.clone();
-            let then = move |torrent: Metainfo| {
-                fetch::save(&args, &torrent)?;
-                let options = options(&args, torrent, trace)?;
-                Ok(Some(Options { goal, seed_only, super_seed, ..options }))
-            };
+            let offered = magnet.select.as_deref().map(Selection::offered).unwrap_or_default();
+            let then = move |torrent| go_on(torrent, offered).map(Some);
             Session::start_magnet(first, Box::new(then))?
         }
     };
-    let mut view = View::new(args, &trace);
-    let followed = follow(&session, &interrupted, &mut view);
+    let mut job = Job { args, known, place: None, hook: None };
+    let followed = follow(&session, &interrupted, &mut view, || job.complete());
     if followed.is_err() {
         session.stopper().stop();
     }
     let summary = session.join()?;
     view.finish();
-    let name = &summary.layout.torrent().name;
-    let place = summary.layout.root().display().to_string();
-    let exit = followed.and_then(|()| view.end(name, &place, &summary));
+    if summary.outcome == Outcome::Complete && !seed_only {
+        job.complete()?;
+    }
+    let place = job.place();
+    let name = place.map_or("", |place| &place.layout.torrent().name);
+    let kept = place.filter(|place| place.temporary.is_none());
+    let kept = kept.map(|place| place.layout.root().display().to_string());
+    let exit = followed.and_then(|()| view.end(name, kept.as_deref(), &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
             Err(anyhow!("stopped before the end: {err:#}"))
         }
-        exit => exit,
+        exit => job.hook.map_or(Ok(()), Hook::wait).and(exit),
+    }
+}
+
+/// What is to be done when all is here, and where that is.
+struct Job<'a> {
+    args: &'a Args,
+    /// Tells the place once, when the torrent is known.
+    known: Receiver<Place>,
+    place: Option<Place>,
+    hook: Option<Hook>,
+}
+
+impl Job<'_> {
+    fn place(&mut self) -> Option<&Place> {
+        self.place = self.place.take().or_else(|| self.known.try_recv().ok());
+        self.place.as_ref()
+    }
+
+    /// Starts the hook, unless it has been started.
+    fn complete(&mut self) -> Result<()> {
+        let args = self.args;
+        if self.hook.is_none()
+            && let Some(place) = self.place()
+        {
+            self.hook = Some(Hook::new(args, &place.layout));
+        }
+        self.hook.as_mut().map_or(Ok(()), Hook::start)
     }
 }
 
@@ -99,46 +157,61 @@ pub(super) fn trace(args: &Args) -> Option<Trace> {
 }
 
 /// The options for looking for a magnet link's metadata: those of a torrent of which nothing is known
-/// but what the link says. Its `so` (BEP 53) is in [`Magnet::select`].
+/// but what the link says.
 pub(super) fn magnet_options(args: &Args, magnet: &Magnet, trace: Trace) -> Result<Options> {
-    let options = options(args, Metainfo::from_magnet(magnet), trace)?;
+    let torrent = Metainfo::from_magnet(magnet);
+    let trackers = torrent.trackers.clone();
+    let options = options(args, Layout::below(Arc::new(torrent), "."), trackers, trace);
     Ok(Options { hosts: magnet.peers.clone(), ..options })
 }
 
-/// The options for a torrent. They are made twice for a magnet link: once before its metadata is here
-/// ([`Metainfo::is_known`] tells), and once after.
-fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
-    let mut trackers = torrent.trackers.clone();
+/// The options for a torrent. They are made twice for a magnet link: before its metadata is here
+/// ([`Metainfo::is_known`] tells), and after.
+fn options(args: &Args, layout: Layout, mut trackers: Vec<Vec<String>>, trace: Trace) -> Options {
     trackers.extend(args.announce.iter().cloned());
     if args.no_tracker {
         trackers.clear();
     }
-    let torrent = Arc::new(torrent);
-    let layout = match &args.out {
-        Some(out) if out.as_os_str() == "-" => {
-            bail!("cannot download to standard output yet: name a file with --out")
-        }
-        Some(out) => Layout::at(torrent, out)?,
-        None => Layout::below(torrent, args.dir.clone().unwrap_or(".".into())),
-    };
     let usual = Options::at(layout);
-    Ok(Options {
+    Options {
         listen: args.listen,
         port: args.port,
+        port_map: !args.no_port_map,
+        proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
+        lsd: !args.no_lsd,
+        pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
+        in_order: args.sequential,
         check: args.check,
         download_limit: Limit::of(args.max_download_limit),
         upload_limit: Limit::of(args.max_upload_limit),
         trace,
         ..usual
-    })
+    }
+}
+
+/// Standard output as it is: the library's own cuts what goes out into lines.
+fn standard_output() -> std::io::Result<Box<dyn std::io::Write>> {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        let own = std::io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Box::new(std::fs::File::from(own)))
+    }
+    #[cfg(not(unix))]
+    Ok(Box::new(std::io::stdout()))
 }
 
 /// Shows what happens until the session has ended.
-pub(super) fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Result<()> {
+pub(super) fn follow(
+    session: &Session,
+    interrupted: &AtomicBool,
+    view: &mut View,
+    mut on_complete: impl FnMut() -> Result<()>,
+) -> Result<()> {
     let mut stopping = false;
     loop {
         if interrupted.load(Ordering::Relaxed) && !stopping {
@@ -146,7 +219,12 @@ pub(super) fn follow(session: &Session, interrupted: &AtomicBool, view: &mut Vie
             session.stopper().stop();
         }
         match session.updates().recv_timeout(GLANCE) {
-            Ok(update) => view.update(update)?,
+            Ok(update) => {
+                if let Update::Complete(_) = update {
+                    on_complete()?;
+                }
+                view.update(update)?;
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }

@@ -14,12 +14,12 @@ use anyhow::{Context, Result};
 use super::Exit;
 use super::fetch;
 use super::flags::Args;
-use super::meter::Meter;
 use super::output::Output;
 use crate::bitfield::Bitfield;
 use crate::check::{self, Found};
 use crate::json::{self, Object};
 use crate::printable::printable;
+use crate::progress::Progress;
 use crate::storage::Layout;
 use crate::storage::folder::Folder;
 use crate::units::size;
@@ -37,13 +37,13 @@ pub fn run(args: &Args) -> Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let layout = Layout::below(Arc::new(torrent), dir);
-    let mut meter = Meter::new("checking", args);
+    let mut progress = Progress::new(args.quiet, true);
     let all = Bitfield::full(layout.geometry().pieces());
     let found = check::run(&layout, &all, &mut |done, total| {
-        meter.update(done, total);
+        progress.hashing("checking", done, total);
         ControlFlow::Continue(())
     })?;
-    meter.finish();
+    progress.finish();
     let report = Report::new(&layout, found.context("the check was stopped")?);
     if !args.quiet || args.json {
         let mut out = Output::new();

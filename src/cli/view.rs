@@ -47,14 +47,20 @@ impl View {
         }
     }
 
+    /// The torrent's name, for the live line.
+    pub fn name(&mut self, name: &str) {
+        self.progress.name(name);
+    }
+
     pub fn update(&mut self, update: Update) -> Result<()> {
         if self.json {
             return self.update_json(&update);
         }
         match update {
-            Update::Checking { done, total } => self.progress.checking(done, total),
+            Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
             Update::Searching(search) => self.progress.searching(&search.to_string()),
             Update::Metadata(torrent) => {
+                self.progress.name(&torrent.name);
                 self.progress.say(&format!("metadata: {}", fetch::text(&torrent)));
             }
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
@@ -69,10 +75,14 @@ impl View {
             Update::Tracker(report) if self.verbose || is_bad(&report) => {
                 self.progress.say(&report.to_string());
             }
+            Update::PortMap(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::Decided(decision) if self.verbose || decision.matters() => {
                 self.progress.say(&decision.to_string());
             }
-            Update::Listening { .. } | Update::Tracker(_) | Update::Decided(_) => {}
+            Update::Listening { .. }
+            | Update::Tracker(_)
+            | Update::PortMap(_)
+            | Update::Decided(_) => {}
         }
         Ok(())
     }
@@ -111,6 +121,9 @@ impl View {
             Update::Tracker(report) => {
                 Object::new().str("event", "tracker").str("message", &report.to_string())
             }
+            Update::PortMap(report) => {
+                Object::new().str("event", "port_map").str("message", &report.to_string())
+            }
             Update::Decided(decision) => decision_json(decision),
         };
         print(&object.done())
@@ -121,18 +134,21 @@ impl View {
         self.progress.finish();
     }
 
-    /// The last word.
-    pub fn end(&mut self, name: &str, place: &str, summary: &Summary) -> Result<Exit> {
+    /// The last word. `place` is where the data is kept, if it is.
+    pub fn end(&mut self, name: &str, place: Option<&str>, summary: &Summary) -> Result<Exit> {
         let status = &summary.status;
         let (exit, event) = match summary.outcome {
             Outcome::Complete => (Exit::Done, "complete"),
+            // As for `head`: whoever has read enough is content.
+            Outcome::ReaderLeft => (Exit::Done, "reader_left"),
             Outcome::Stopped => (Exit::Interrupted, "interrupted"),
             Outcome::GaveUp => (Exit::GaveUp, "gave_up"),
         };
         if self.json {
             let time = format!("{:.3}", summary.time.as_secs_f64());
             let accounts = json::array(summary.accounts.iter().map(account_json));
-            let object = status_json(event, status).str("path", place).raw("seconds", &time);
+            let object =
+                status_json(event, status).str_or_null("path", place).raw("seconds", &time);
             print(&object.raw("peers_used", &accounts).done())?;
         } else if !self.quiet {
             if self.verbose {
@@ -182,10 +198,14 @@ fn found_line(found: &Found) -> Option<String> {
     }
 }
 
-fn last_line(name: &str, place: &str, summary: &Summary) -> String {
+fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
     let status = &summary.status;
     let complete = status.have == status.pieces && status.pieces != 0;
     match summary.outcome {
+        Outcome::ReaderLeft => format!(
+            "{name}: whoever read it has left; {} of {} pieces were here",
+            status.have, status.pieces
+        ),
         Outcome::Complete if status.downloaded == 0 && status.uploaded == 0 => {
             format!("{name}: complete; all {} pieces were there and verified", status.pieces)
         }
@@ -209,10 +229,15 @@ fn last_line(name: &str, place: &str, summary: &Summary) -> String {
         _ if status.pieces == 0 => {
             "stopped before the metadata of the magnet link was here".to_owned()
         }
-        _ => format!(
-            "stopped: {} of {} pieces are verified and kept in {place}; the same command goes on",
-            status.have, status.pieces
-        ),
+        _ => {
+            let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);
+            match place {
+                Some(place) => {
+                    format!("{how_much} are verified and kept in {place}; the same command goes on")
+                }
+                None => format!("{how_much} were here; nothing is kept"),
+            }
+        }
     }
 }
 

@@ -11,7 +11,6 @@
 //! Layer: decisions. Pure; the session carries out the actions, as it does for the swarm.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -21,12 +20,13 @@ use crate::hash::Sha1;
 use crate::picker::ConnId;
 use crate::swarm::{
     Action, BanReason, CROSSWISE, Decision, DropReason, End, Fact, Heir, Hello, Heritage, Order,
-    QUEUE_MAX, Stuck,
+    QUEUE_MAX, makes_sense,
 };
 use crate::wire::extended::{self, Extended, Extension, Offer};
 use crate::wire::handshake::PeerId;
 use crate::wire::message::Message;
 use crate::wire::metadata::Metadata;
+use crate::wire::pex::Pex;
 
 /// What is kept of what the peers say, in bytes: a few bitfields of very large torrents, or fifty of
 /// common ones. Past it a peer is dropped, and dialled again later.
@@ -66,13 +66,13 @@ pub struct Wish {
 }
 
 pub struct Search {
-    wish: Wish,
-    book: AddressBook,
-    peers: BTreeMap<ConnId, Peer>,
+    pub(super) wish: Wish,
+    pub(super) book: AddressBook,
+    pub(super) peers: BTreeMap<ConnId, Peer>,
     /// Connections whose handshake is not done; whether they dialled us.
-    dials: BTreeMap<ConnId, (SocketAddr, bool)>,
+    pub(super) dials: BTreeMap<ConnId, (SocketAddr, bool)>,
     last_conn: u32,
-    fetch: Fetch,
+    pub(super) fetch: Fetch,
     actions: Vec<Action>,
     /// Bytes of what is kept for the swarm, of all peers.
     recorded: usize,
@@ -81,18 +81,19 @@ pub struct Search {
     last_piece: Instant,
     last_eviction: Instant,
     last_call_for_peers: Instant,
-    tracker_answers: usize,
-    tracker_error: Option<String>,
+    pub(super) tracker_answers: usize,
+    pub(super) tracker_error: Option<String>,
 }
 
 /// A connected peer.
-struct Peer {
+pub(super) struct Peer {
     hello: Hello,
     said: Extended,
     /// For the swarm.
     record: Vec<Message>,
     recorded: usize,
     idle_talk: u32,
+    told_of_others: bool,
     since: Instant,
     /// Its last piece of metadata, or when it came.
     useful: Instant,
@@ -249,6 +250,7 @@ impl Search {
         }
         let said = Extended::default();
         let peer = Peer {
+            told_of_others: false,
             hello,
             said,
             record: Vec::new(),
@@ -279,7 +281,11 @@ impl Search {
             Message::Extended(id, payload) if speaks && id == Extension::Metadata as u8 => {
                 return self.metadata(conn, &payload, now);
             }
-            // Nothing was asked for, nothing was offered.
+            Message::Extended(id, payload) if speaks && id == Extension::Pex as u8 => {
+                return self.hears_of(conn, &payload, now);
+            }
+            // Nothing was asked for, nothing else was offered.
+            Message::Extended(..) => None,
             Message::Request(_) | Message::Cancel(_) | Message::Unknown(_) => None,
             Message::Block(_) | Message::Reject(_) => None,
             message if message.needs_fast() && !(fast && self.wish.fast) => {
@@ -306,6 +312,25 @@ impl Search {
         self.recorded += len;
         if RECORD_MAX < self.recorded {
             self.drop_peer(conn, DropReason::Flood, now);
+        }
+    }
+
+    /// It tells of other peers (BEP 11). Of each peer one message is believed, which is what an
+    /// honest one sends in a minute.
+    fn hears_of(&mut self, conn: ConnId, payload: &[u8], now: Instant) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.idle_talk += 1;
+        let from = peer.hello.addr.ip();
+        if !self.wish.offer.pex || std::mem::replace(&mut peer.told_of_others, true) {
+            return;
+        }
+        match Pex::parse(payload) {
+            Ok(Pex { added, .. }) => {
+                let added = added.into_iter().filter(|(addr, _)| makes_sense(addr.ip(), from));
+                added.for_each(|(addr, _)| _ = self.book.add(addr, Source::Pex, now));
+                self.dial(now);
+            }
+            Err(rule) => self.drop_peer(conn, DropReason::Violation(rule.0), now),
         }
     }
 
@@ -434,64 +459,6 @@ impl Search {
     fn decide(&mut self, decision: Decision) {
         if self.wish.trace || decision.matters() {
             self.actions.push(Action::Decided(decision));
-        }
-    }
-
-    pub fn progress(&self) -> Progress {
-        let (have, pieces, from) = self.fetch.progress();
-        Progress {
-            have,
-            pieces,
-            from,
-            connected: self.peers.len(),
-            known: self.book.known(),
-            stuck: self.peers.is_empty().then(|| self.why_nobody()),
-        }
-    }
-
-    /// Why there is nobody to ask.
-    fn why_nobody(&self) -> Stuck {
-        let (failed, example) = self.book.failures();
-        let (known, dials) = (self.book.known(), self.dials.len());
-        match (self.wish.trackers, self.tracker_answers) {
-            _ if failed < dials => Stuck::Dialling { dials },
-            _ if known != 0 => Stuck::NoneReachable { known, error: example.map(str::to_owned) },
-            (0, _) => Stuck::NobodyToAsk,
-            (_, 0) => {
-                let error = self.tracker_error.clone();
-                Stuck::NoTrackerAnswered { failed: usize::from(error.is_some()), error }
-            }
-            _ => Stuck::NoPeersKnown,
-        }
-    }
-}
-
-/// How far the search is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// Pieces of the metadata, of so many; 0 while nobody has said how long it is.
-    pub have: u32,
-    pub pieces: u32,
-    /// The peers that are asked for them.
-    pub from: usize,
-    pub connected: usize,
-    pub known: usize,
-    /// Why there is nobody to ask.
-    pub stuck: Option<Stuck>,
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let peers = |n| if n == 1 { "1 peer".to_owned() } else { format!("{n} peers") };
-        match &self.stuck {
-            Some(stuck) => write!(f, "metadata: no peer yet: {stuck}"),
-            None if self.from == 0 => {
-                write!(f, "metadata: {} connected, none offers it yet", peers(self.connected))
-            }
-            None => {
-                let Progress { have, pieces, from, .. } = self;
-                write!(f, "metadata: {have} of {pieces} pieces from {}", peers(*from))
-            }
         }
     }
 }

@@ -23,6 +23,7 @@ use super::{ASKED_MAX, CONNECT_TIMEOUT, Context, HANDSHAKE_TIMEOUT, Link, SILENC
 use crate::event::{Blocks, CHUNK_LEN, Delivery, Event};
 use crate::geometry::Span;
 use crate::limit::Limit;
+use crate::proxy::Proxy;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
@@ -46,6 +47,8 @@ pub struct Reader {
     /// What the writer has asked for.
     pub asked: Receiver<Span>,
     pub limit: Limit,
+    /// Who dials for us, if we do not.
+    pub proxy: Option<Proxy>,
 }
 
 impl Reader {
@@ -102,8 +105,12 @@ impl Reader {
     fn connect(&self) -> Result<TcpStream, End> {
         let lost = |err: std::io::Error| End::Lost(explain(&err, "dial"));
         if !self.link.incoming {
-            let addr = SockAddr::from(self.link.addr);
-            self.socket.connect_timeout(&addr, CONNECT_TIMEOUT).map_err(lost)?;
+            let addr = self.link.addr;
+            match &self.proxy {
+                Some(proxy) => proxy.connect(&self.socket, addr, CONNECT_TIMEOUT),
+                None => self.socket.connect_timeout(&SockAddr::from(addr), CONNECT_TIMEOUT),
+            }
+            .map_err(lost)?;
         }
         let _ = self.socket.set_tcp_nodelay(true);
         Ok(self.socket.try_clone().map_err(lost)?.into())

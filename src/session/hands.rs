@@ -42,11 +42,14 @@ impl<'scope, 'env> Hands<'scope, 'env> {
         left: u64,
     ) -> Result<Hands<'scope, 'env>> {
         let port = listening.port;
-        let _ = wires.updates.try_send(Update::Listening { port, peer_id });
+        if !listening.sockets.is_empty() {
+            let _ = wires.updates.try_send(Update::Listening { port, peer_id });
+        }
         let started = Instant::now();
         let torrent = options.layout.torrent();
         let info_hash = torrent.info_hash;
-        let me = Me { info_hash, peer_id: peer_id.0, port, key };
+        let proxy = options.proxy.clone();
+        let me = Me { info_hash, peer_id: peer_id.0, port, key, proxy: proxy.clone() };
         let finders = Finders::start(scope, options, listening, me, left, &wires.events)?;
         let pieces = torrent.is_known().then(|| torrent.geometry.pieces());
         let (reserved, trace) = (options.reserved, options.trace);
@@ -58,6 +61,7 @@ impl<'scope, 'env> Hands<'scope, 'env> {
             storage: None,
             download_limit: options.download_limit.clone(),
             upload_limit: options.upload_limit.clone(),
+            proxy,
         };
         let links = Links::new(scope, context, outlets, supplies);
         Ok(Hands { links, finders, deliveries, empty: empty_in, peer_id, port, started })

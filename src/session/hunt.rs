@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The finders and the connections are those of the whole session: what a peer has said is kept, and
-//! the swarm goes on where the search ends. Only where something is on disk already the peers are
-//! hung up on and dialled anew, since all of them were told that we have nothing.
+//! the swarm goes on where the search ends. Only where something is on disk already, of which all
+//! were told that we have nothing, or the torrent is private, peers are hung up on and dialled anew.
 //!
 //! Layer: head. Runs on the session's thread.
 
@@ -47,7 +47,7 @@ pub fn run(options: &Options, then: Then, wires: Wires) -> Result<Summary> {
             Err(ended) => ended.map(|outcome| Ready::Over(hunt.summary(outcome))),
         };
         match ready {
-            Ok(Ready::Go(disk)) => hunt.go_on(scope, torrent.get().unwrap_or(options), disk, rng),
+            Ok(Ready::Go(disk)) => hunt.go_on(scope, torrent.get().unwrap_or(options), *disk, rng),
             other => {
                 hunt.hands.close(hunt.wires);
                 match other? {
@@ -71,10 +71,11 @@ struct Hunt<'scope, 'env> {
 
 impl<'scope, 'env> Hunt<'scope, 'env> {
     fn new(options: &'env Options, wires: Wires, hands: Hands<'scope, 'env>) -> Hunt<'scope, 'env> {
+        let pex = options.pex;
         let wish = Wish {
             info_hash: options.layout.torrent().info_hash,
             peer_id: hands.peer_id,
-            offer: Offer { port: hands.port, ..Offer::default() },
+            offer: Offer { port: hands.port, pex, ..Offer::default() },
             fast: options.reserved.fast(),
             max_peers: run::max_peers(options),
             stop_timeout: options.stop_timeout,
@@ -136,8 +137,13 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
                 finders::fact(&report).into_iter().for_each(|f| self.search.handle(now, f));
                 let _ = self.wires.updates.try_send(Update::Tracker(report));
             }
-            // Nobody writes pieces yet.
-            Event::Stored(_) => {}
+            Event::PortMap(report) => {
+                self.options.trace.about("swarm", &report);
+                report.outside().into_iter().for_each(|port| self.hands.finders.mapped(port));
+                let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
+            // Nobody writes pieces yet, or reads them.
+            Event::Stored(_) | Event::Streamed(_) => {}
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }
@@ -191,11 +197,16 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
         };
         let options = torrent.get_or_init(|| options);
         self.hands.finders.learned(options.layout.torrent());
-        if options.layout.root().symlink_metadata().is_ok()
+        let private = options.layout.torrent().private;
+        if (private || options.layout.root().symlink_metadata().is_ok())
             && let Some(heritage) = &mut self.heritage
         {
             let conns = heritage.hang_up(Instant::now());
             conns.into_iter().for_each(|conn| self.hands.links.hang_up(conn));
+            if private {
+                // Who is here because of others must not be (BEP 27).
+                heritage.book.keep_private();
+            }
         }
         run::ready(options, &mut self.wires)
     }

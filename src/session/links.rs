@@ -22,6 +22,7 @@ use crate::peer::reader::{Outlets, Reader};
 use crate::peer::writer::{Portion, Task, Writer};
 use crate::peer::{Context, Link};
 use crate::picker::ConnId;
+use crate::proxy::Proxy;
 use crate::storage::Reading;
 use crate::swarm::{End, Fact};
 
@@ -43,6 +44,7 @@ pub struct Supplies {
     pub storage: Option<Reading>,
     pub download_limit: Limit,
     pub upload_limit: Limit,
+    pub proxy: Option<Proxy>,
 }
 
 struct Open {
@@ -75,7 +77,9 @@ impl<'scope, 'env> Links<'scope, 'env> {
 
     /// Starts to dial an address. An error is reported like one of the dial itself.
     pub fn dial(&mut self, conn: ConnId, addr: SocketAddr) -> Result<(), Fact> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
+        let proxy = self.supplies.proxy.as_ref();
+        let domain = proxy.map_or(Domain::for_address(addr), Proxy::domain);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
         let link = Link { conn, addr, incoming: false };
         socket.and_then(|socket| self.start(link, socket)).map_err(|err| {
             let end = End::Lost(format!("dial: {err}"));
@@ -99,7 +103,8 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let (asked_in, asked) = unbounded();
         let outlets = self.outlets.clone();
         let limit = self.supplies.download_limit.clone();
-        let reader = Reader { context: self.context, link, socket, outlets, asked, limit };
+        let proxy = self.supplies.proxy.clone();
+        let reader = Reader { context: self.context, link, socket, outlets, asked, limit, proxy };
         let events = self.outlets.events.clone();
         self.spawn(format!("reader {conn}"), move || {
             // A mistake of ours in one peer's thread ends that peer, and nothing else.

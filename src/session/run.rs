@@ -10,27 +10,27 @@
 //! Layer: head. The session's thread. Owns the swarm and the connections; all other threads are
 //! joined before it ends, but those of trackers that hang (they hold nothing).
 
-use std::ops::ControlFlow;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender};
 
+use super::disk::{keep, look, proofs, put_in_order};
 use super::finders::{self, Finders};
 use super::hands::Hands;
 use super::links::Links;
-use super::{Found, Options, Outcome, Summary, Update};
+use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
-use crate::check::{self, Existing};
-use crate::event::{EVENTS_MAX, Event};
-use crate::hash::{PieceHashes, VerifiedSet};
+use crate::check::Existing;
+use crate::event::Event;
+use crate::hash::VerifiedSet;
 use crate::listener::Listening;
 use crate::peer::writer::Task;
-use crate::resume;
 use crate::storage::{self, Reading, Writing};
+use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::Report;
 use crate::wire::extended::Offer;
@@ -40,10 +40,6 @@ use crate::wire::metadata::METADATA_LEN_MAX;
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
 const BATCH_MAX: usize = 64;
-
-/// Events that are kept while the disk is looked at. Only an empty place is looked at while peers are
-/// connected, and that takes no time.
-const BACKLOG_MAX: usize = 4 * EVENTS_MAX;
 
 /// Descriptors that a session needs beside its connections: files, trackers, listeners.
 const DESCRIPTORS_BESIDE: usize = 20;
@@ -63,23 +59,26 @@ pub fn run(options: &Options, mut wires: Wires) -> Result<Summary> {
     let mut rng = fastrand::Rng::new();
     let disk = match ready(options, &mut wires)? {
         Ready::Over(summary) => return Ok(summary),
-        Ready::Go(disk) => disk,
+        Ready::Go(disk) => *disk,
     };
     let listening = listen(options)?;
-    let (peer_id, key) = (PeerId::random(&mut rng), rng.u32(..));
+    let ids = (PeerId::random(&mut rng), rng.u32(..));
     let now = Instant::now();
-    let config = config(options, peer_id, listening.port);
+    let config = config(options, ids.0, listening.port);
     let mut swarm = Swarm::new(config, disk.have.clone(), rng, now);
     let addrs = options.peers.clone();
     swarm.handle(now, Fact::Addresses { source: Source::User, addrs });
     std::thread::scope(|scope| {
         let left = swarm.left();
-        let hands = Hands::start(scope, options, &listening, &wires, (peer_id, key), left)?;
+        let hands = Hands::start(scope, options, &listening, &wires, ids, left)?;
         Run::start(scope, options, wires, swarm, disk, hands)?.go()
     })
 }
 
 pub fn listen(options: &Options) -> Result<Listening> {
+    if options.proxy.is_some() {
+        return Ok(Listening::nowhere());
+    }
     Listening::open(options.listen, options.port).with_context(|| match options.port {
         Some(port) => format!("cannot listen at port {port}"),
         None => "cannot listen at any port".to_owned(),
@@ -88,35 +87,33 @@ pub fn listen(options: &Options) -> Result<Listening> {
 
 /// Whether there is anything to do for peers.
 pub enum Ready {
-    Go(Disk),
+    Go(Box<Disk>),
     Over(Summary),
 }
 
 /// Finds out what is on disk, and opens it.
 pub fn ready(options: &Options, wires: &mut Wires) -> Result<Ready> {
     let over = |outcome, have| Ok(Ready::Over(nothing_to_do(options, outcome, have)));
-    let Some(Existing { have, sound, .. }) = look(options, wires)? else {
-        return over(Outcome::Stopped, None);
-    };
-    if have.is_full() {
-        if !sound {
-            // Empty files are made, and a file that is too long is refused.
-            storage::open(&options.layout, &have)?;
+    let Some(mut existing) = look(options, wires)? else { return over(Outcome::Stopped, None) };
+    let wanted = options.layout.wanted();
+    let done = wanted.iter().all(|piece| existing.have.contains(piece));
+    if done {
+        put_in_order(options, &mut existing)?;
+        if options.goal.is_none() && options.stream.is_none() {
+            return over(Outcome::Complete, Some(existing.have));
         }
-        resume::remove(&options.layout)?;
-        if options.goal.is_none() {
-            return over(Outcome::Complete, Some(have));
-        }
-        let reading = Reading::open(options.layout.clone())?;
-        return Ok(Ready::Go(Disk { writing: None, reading, have }));
-    }
-    if options.seed_only {
+    } else if options.seed_only {
         let place = options.layout.root();
-        let (have, pieces) = (have.count(), have.len());
+        let (have, pieces) = (wanted.common(&existing.have).count(), wanted.count());
         bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
-    let (writing, reading) = storage::open(&options.layout, &have)?;
-    Ok(Ready::Go(Disk { writing: Some(writing), reading, have }))
+    let Existing { have, aside, .. } = existing;
+    Ok(Ready::Go(Box::new(if done {
+        Disk { writing: None, reading: Reading::open(options.layout.clone(), aside)?, have }
+    } else {
+        let (writing, reading) = storage::open_with(&options.layout, &have, &aside)?;
+        Disk { writing: Some(writing), reading, have }
+    })))
 }
 
 /// What is on disk, and the ways to it.
@@ -125,36 +122,6 @@ pub struct Disk {
     writing: Option<Writing>,
     reading: Reading,
     pub have: Bitfield,
-}
-
-/// Finds out what is on disk. `None`: the user stopped it.
-fn look(options: &Options, wires: &mut Wires) -> Result<Option<Existing>> {
-    let mut last = Instant::now();
-    let mut progress = |done, total| {
-        let mut stopped = false;
-        for event in wires.inbox.try_iter() {
-            match event {
-                Event::Stop => stopped = true,
-                event if wires.backlog.len() < BACKLOG_MAX => wires.backlog.push(event),
-                _ => {}
-            }
-        }
-        if TICK <= last.elapsed() {
-            last = Instant::now();
-            let _ = wires.updates.try_send(Update::Checking { done, total });
-        }
-        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let Some(existing) = check::start(&options.layout, options.check, &mut progress)? else {
-        return Ok(None);
-    };
-    let _ = wires.updates.try_send(Update::Found(Found {
-        have: existing.have.count(),
-        pieces: existing.have.len(),
-        different: existing.differ,
-        resumed: existing.resumed,
-    }));
-    Ok(Some(existing))
 }
 
 /// How many connections the operating system lets us have: each takes three descriptors (reader,
@@ -171,21 +138,13 @@ pub fn max_peers(options: &Options) -> usize {
     connections_max().map_or(options.max_peers, |max| max.min(options.max_peers))
 }
 
-/// The proofs for what was checked a moment ago, or is vouched for by a resume file.
-fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
-    let mut verified = VerifiedSet::new(have.len());
-    have.iter().filter_map(|piece| hashes.trust(piece)).for_each(|proof| verified.insert(proof));
-    verified
-}
-
 /// The end of a session that needed nobody.
 pub fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
     let status = Swarm::new(config(options, PeerId([0; 20]), 0), have, rng, now).status(now);
-    let layout = options.layout.clone();
-    Summary { layout, outcome, status, accounts: Vec::new(), time: Duration::ZERO }
+    Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
 pub fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
@@ -193,15 +152,21 @@ pub fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
         size @ ..=METADATA_LEN_MAX => size as u32,
         _ => 0,
     };
+    let torrent = options.layout.torrent();
+    // Of the peers of a private torrent only its trackers speak (BEP 27).
+    let pex = options.pex && !torrent.private;
     Config {
         geometry: options.layout.geometry(),
         peer_id,
-        offer: Offer { port, metadata_size, pex: false },
+        offer: Offer { port, metadata_size, pex },
         max_peers: max_peers(options),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
+        private: torrent.private,
+        wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
+        in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),
     }
@@ -218,6 +183,8 @@ pub struct Run<'scope, 'env> {
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
     /// What may be uploaded.
     verified: VerifiedSet,
+    /// Until it has ended.
+    stream: Option<Stream>,
     started: Instant,
     outcome: Option<Result<Outcome>>,
 }
@@ -234,9 +201,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
     ) -> Result<Run<'scope, 'env>> {
         let Disk { writing, reading, have } = disk;
         let Hands { mut links, finders, deliveries, empty, started, .. } = hands;
-        links.know(have.len(), reading);
         let hashes = options.layout.torrent().piece_hashes.clone();
         let verified = proofs(&hashes, &have);
+        let stream =
+            |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
+        let stream = options.stream.map(stream).transpose()?;
+        links.know(have.len(), reading);
         let events = wires.events.clone();
         let start_assembler = |writing| {
             let assembler = Assembler::new(hashes, writing, have, events);
@@ -246,8 +216,18 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let outcome = None;
-        Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
+        Ok(Run {
+            options,
+            wires,
+            swarm,
+            links,
+            finders,
+            assembler,
+            verified,
+            stream,
+            started,
+            outcome: None,
+        })
     }
 
     /// The loop.
@@ -268,6 +248,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.tick(now);
             }
             self.act(now);
+            if let Some(stream) = &mut self.stream {
+                stream.feed(&self.verified);
+            }
         }
         self.end()
     }
@@ -293,6 +276,16 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
+            Event::Streamed(End::Whole) => {
+                self.stream = None;
+                self.check_done();
+            }
+            Event::PortMap(report) => {
+                self.options.trace.about("swarm", &report);
+                report.outside().into_iter().for_each(|port| self.finders.mapped(port));
+                let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }
@@ -358,16 +351,24 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
     }
 
-    /// Every piece is verified.
+    /// Every wanted piece is verified.
     fn finished(&mut self, now: Instant) {
         self.post_totals();
-        if self.assembler.is_some() {
+        // One that wanted a part only is no further copy of the torrent.
+        if self.assembler.is_some() && self.swarm.have().is_full() {
             self.finders.completed();
         }
-        if self.options.goal.is_none() {
-            self.outcome = Some(Ok(Outcome::Complete));
-        } else {
+        if self.options.goal.is_some() {
             let _ = self.wires.updates.try_send(Update::Complete(self.swarm.status(now)));
+        }
+        self.check_done();
+    }
+
+    /// Without a goal it is over when all is here, and has been written to whoever reads it.
+    fn check_done(&mut self) {
+        let done = self.swarm.complete_for_us() && self.stream.is_none();
+        if done && self.options.goal.is_none() {
+            self.outcome = Some(Ok(Outcome::Complete));
         }
     }
 
@@ -379,6 +380,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.post_totals();
         self.links.close();
         drop(self.wires.inbox);
+        if let Some(stream) = self.stream {
+            stream.close();
+        }
         // After the inbox: a listener that is woken finds that nobody listens to it.
         let farewell = self.finders.stop();
         let saved = match self.assembler.map(ScopedJoinHandle::join) {
@@ -389,24 +393,6 @@ impl<'scope, 'env> Run<'scope, 'env> {
         farewell.wait();
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
-        let (layout, time) = (self.options.layout.clone(), now.duration_since(self.started));
-        Ok(Summary { layout, outcome, status, accounts, time })
+        Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
     }
-}
-
-/// Writes down what is verified, or removes the note where nothing is left to do.
-fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
-    if have.is_full() {
-        writing.check_in_place()?;
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    if have.is_empty() {
-        // A note of nothing would only be litter.
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    writing.flush()?;
-    drop(writing);
-    resume::save(&options.layout, have)
 }

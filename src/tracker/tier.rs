@@ -138,7 +138,7 @@ impl Tier {
         let announce = self.announce(who, event);
         let limits = self.limits;
         let sender = self.outcomes.0.clone();
-        let (hold, leash) = leash();
+        let (hold, leash) = leash(self.me.proxy.as_ref());
         self.serial += 1;
         let serial = self.serial;
         let tracker = &mut self.trackers[who];
@@ -169,7 +169,10 @@ impl Tier {
         Announce {
             info_hash: self.me.info_hash,
             peer_id: self.me.peer_id,
-            port: self.me.port,
+            port: match self.totals.outside_port.load(Relaxed) {
+                0 => self.me.port,
+                outside => outside,
+            },
             uploaded: self.totals.uploaded.load(Relaxed),
             downloaded: self.totals.downloaded.load(Relaxed),
             left: self.totals.left.load(Relaxed),

@@ -105,7 +105,7 @@ fn converse(
                     let what = if is_up { "no answer for this torrent" } else { "no answer" };
                     why = format!("{what} from {address} within {patience:?}");
                 }
-                Err(e) => why = format!("{address}: {}", super::http::io_text(&e)),
+                Err(e) => why = format!("{address}: {}", crate::web::io_text(&e)),
             }
         }
         // Where nobody is home, resending is for the tier's timetable; where a packet may have been
@@ -121,7 +121,7 @@ fn converse(
 /// first since a machine may believe that it has IPv6 when nothing comes through.
 fn resolve(place: &Place, last: Option<&Connection>) -> Result<Vec<SocketAddr>> {
     let found = (place.host.as_str(), place.port).to_socket_addrs();
-    let found = found.map_err(|e| Error::Failed(super::http::io_text(&e)))?;
+    let found = found.map_err(|e| Error::Failed(crate::web::io_text(&e)))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in found {
         if addresses.len() < ADDRESSES_MAX && !addresses.contains(&address) {
