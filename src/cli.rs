@@ -18,6 +18,7 @@ mod hook;
 pub mod input;
 mod man;
 mod output;
+mod peers;
 mod place;
 mod show;
 mod signals;
@@ -68,6 +69,7 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "peers" => peers::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

@@ -24,7 +24,8 @@ fn fixture(name: &str) -> Fixture {
 
 fn seed(host: &Host, fixture: &Fixture, place: &Place, args: &[&str]) -> Running {
     fixture.write_to(&place.data);
-    let run = host.piecemeal(&["seed", "-v"]).args(args).arg("-d").arg(&place.data);
+    let run =
+        host.piecemeal(&["seed", "-v", "--no-port-map"]).args(args).arg("-d").arg(&place.data);
     let mut running = run.arg(&place.torrent).start();
     running.wait_for("are here and verified");
     running
@@ -32,7 +33,7 @@ fn seed(host: &Host, fixture: &Fixture, place: &Place, args: &[&str]) -> Running
 
 /// Fetches all, in time, and every byte is right.
 fn get(host: &Host, fixture: &Fixture, place: &Place, args: &[&str]) {
-    let run = host.piecemeal(&["get", "-v", "--stop-timeout", "30"]).args(args);
+    let run = host.piecemeal(&["get", "-v", "--no-port-map", "--stop-timeout", "30"]).args(args);
     let ended = run.arg("-d").arg(&place.data).arg(&place.torrent).run().expect(0);
     fixture.assert_in(&place.data);
     assert!(ended.wall < SOON, "{:?}: {}", ended.wall, ended.stderr);
@@ -45,8 +46,8 @@ fn two_machines_find_each_other_on_the_local_network() {
         let Some(Cable { hosts: [a, b] }) = &Cable::new(family) else { return };
         let fixture = fixture("lan.bin");
         let (home, away) = (Place::new(&fixture), Place::new(&fixture));
-        let mut seed = seed(a, &fixture, &home, &["--no-tracker"]);
-        get(b, &fixture, &away, &["--no-tracker"]);
+        let mut seed = seed(a, &fixture, &home, &["--no-tracker", "--no-dht"]);
+        get(b, &fixture, &away, &["--no-tracker", "--no-dht"]);
         seed.interrupt();
         let ended = seed.finish(Duration::from_secs(5)).expect(130);
         assert!(ended.stderr.contains("uploaded 1.0 MiB"), "{family:?}: {}", ended.stderr);
@@ -67,11 +68,36 @@ fn everything_works_with_either_family_and_with_both() {
             let url = format!("{scheme}://{ip}:6969/announce");
             let place = || Place::with_trackers(&fixture, &[&[&url]]);
             let (home, away) = (place(), place());
-            let _seed = seed(a, &fixture, &home, &["--no-lsd"]);
-            get(b, &fixture, &away, &["--no-lsd"]);
+            let _seed = seed(a, &fixture, &home, &["--no-lsd", "--no-dht"]);
+            get(b, &fixture, &away, &["--no-lsd", "--no-dht"]);
         }
         tracker.interrupt();
         tracker.finish(LIMIT).expect(130);
+    }
+}
+
+/// A UDP tracker with both families is told over both, at the beginning and at the end: it knows us
+/// only by the address that it sees.
+#[test]
+fn a_udp_tracker_with_both_families_is_told_over_both() {
+    let Some(Cable { hosts: [a, b] }) = &Cable::new(Family::Both) else { return };
+    let mut tracker = a.piecemeal(&["tracker", "-v"]).start();
+    tracker.wait_for("/announce");
+    let fixture = fixture("both.bin");
+    let place = Place::with_trackers(&fixture, &[&["udp://both.test:6969/announce"]]);
+    fixture.write_to(&place.data);
+    let names = support::fixture::Folder::new("names");
+    let hosts = names.file("hosts", b"10.0.0.1 both.test\nfd00::1 both.test\n");
+    let run =
+        b.piecemeal_with_names(&hosts, &["seed", "--no-lsd", "--no-dht", "--no-port-map", "-v"]);
+    let mut seed = run.arg("-d").arg(&place.data).arg(&place.torrent).start();
+    for from in ["10.0.0.2:6881", "[fd00::2]:6881"] {
+        tracker.wait_for(&format!("{from} udp started"));
+    }
+    seed.interrupt();
+    seed.finish(Duration::from_secs(5)).expect(130);
+    for from in ["10.0.0.2:6881", "[fd00::2]:6881"] {
+        tracker.wait_for(&format!("{from} udp stopped"));
     }
 }
 
@@ -88,8 +114,10 @@ fn a_private_torrent_sends_nothing_to_anybody_but_its_trackers_and_peers() {
         let mut tap = wiretap(b);
         let place = || Place::with_trackers(&fixture, &[&[&url]]);
         let (home, away) = (place(), place());
-        let mut seed = seed(a, &fixture, &home, &[]);
-        get(b, &fixture, &away, &[]);
+        // A node of the DHT that never answers: whoever looks there asks it.
+        let node = ["--dht-bootstrap", &format!("{}:9", a.ip())];
+        let mut seed = seed(a, &fixture, &home, &node);
+        get(b, &fixture, &away, &node);
         seed.interrupt();
         seed.finish(LIMIT).expect(130);
         tap.wait_for("seen tcp");
@@ -98,7 +126,11 @@ fn a_private_torrent_sends_nothing_to_anybody_but_its_trackers_and_peers() {
         if private {
             assert_eq!(seen.lines().collect::<Vec<_>>(), ["listening", "seen tcp"]);
         } else {
-            assert!(seen.contains("seen lsd"), "the tap sees what there is: {seen}");
+            let all = ["seen lsd", "seen dht", "seen pex"];
+            assert!(
+                all.iter().all(|kind| seen.contains(kind)),
+                "the tap sees what is there: {seen}"
+            );
         }
     }
 }

@@ -16,11 +16,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::proxy::Proxy;
-use crate::select::Selection;
 use table::HABITS;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
+
+use crate::address_book::Source;
+use crate::hostport::HostPort;
+use crate::proxy::Proxy;
+use crate::select::Selection;
 
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.
@@ -42,7 +45,12 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_dht: bool,
+    /// Instead of the well-known nodes of the DHT.
+    pub dht_bootstrap: Vec<HostPort>,
     pub no_lsd: bool,
+    /// Whom to ask for peers; none: the usual.
+    pub from: Vec<Source>,
     pub no_pex: bool,
     pub no_port_map: bool,
     pub proxy: Option<Proxy>,
@@ -268,9 +276,10 @@ fn command_named(word: &OsString) -> Result<&'static str> {
 fn unknown(kind: &str, word: &str, names: impl Iterator<Item = &'static str>) -> String {
     let word = crate::printable::clipped(word, 40);
     let dashes = kind.rsplit(' ').next().unwrap_or_default();
-    let nearest = names.map(|name| (distance(&word, name), name)).min();
+    let nearest =
+        names.map(|name| (distance(&word, name), name.get(..1) != word.get(..1), name)).min();
     match nearest {
-        Some((steps, name)) if steps <= 2 && steps < name.len() => {
+        Some((steps, _, name)) if steps <= 2 && steps < name.len() => {
             format!("unknown {kind}{word}; did you mean {dashes}{name}?")
         }
         _ => format!("unknown {kind}{word}; see piecemeal --help"),
@@ -322,11 +331,11 @@ mod tests {
         );
         assert_eq!(
             said("create x --port 1"),
-            "--port belongs to get, seed, show, verify, not to create"
+            "--port belongs to get, seed, peers, show, verify, not to create"
         );
         assert_eq!(
             said("--port 1 create x"),
-            "--port belongs to get, seed, show, verify, not to create"
+            "--port belongs to get, seed, peers, show, verify, not to create"
         );
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
         assert_eq!(

@@ -162,6 +162,10 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal tracker --listen 192.0.2.7:6969 debian.torrent",
             "piecemeal tracker -v 2b66980093bc11806fab50cb3cb41835b95a0362",
         ],
+        "peers" => &[
+            "piecemeal peers debian.torrent",
+            "piecemeal peers --json --from tracker,lsd,pex 'magnet:?xt=urn:btih:...'",
+        ],
         "decode" => &["piecemeal decode x.torrent | jq .info.name"],
         "completions" => &[
             "piecemeal completions bash > ~/.local/share/bash-completion/completions/piecemeal",

@@ -3,6 +3,7 @@
 //! ```text
 //! listener ── Accepted ──┐
 //! trackers ── Report ────┼──► session's inbox
+//! DHT ─────── Report ────┤
 //! lsd ─────── Addresses ─┤
 //! router ──── Report ────┘
 //! ```
@@ -19,7 +20,9 @@ use crossbeam_channel::Sender;
 
 use super::Options;
 use crate::address_book::Source;
+use crate::dht_node::{self, DhtNode, Sockets};
 use crate::event::Event;
+use crate::hash::Sha1;
 use crate::hostport::HostPort;
 use crate::listener::{self, Listening};
 use crate::lsd::Lsd;
@@ -31,12 +34,40 @@ use crate::tracker::{Me, Report, Totals, Trackers};
 /// How many of the addresses of one name are tried.
 const ADDRESSES_OF_A_NAME: usize = 8;
 
+/// Where others come in.
+pub struct Doors<'env> {
+    pub listening: &'env Listening,
+    /// Of the DHT.
+    pub sockets: Option<Sockets>,
+}
+
+impl<'env> Doors<'env> {
+    /// The DHT's sockets are at the port at which peers dial us if possible. Without any, others find
+    /// peers. A private torrent has none (BEP 27), and a proxy takes no datagrams.
+    pub fn open(options: &Options, listening: &'env Listening) -> Doors<'env> {
+        let private = options.layout.torrent().private;
+        let wanted = options.dht.is_some() && !private && options.proxy.is_none();
+        let open = || Sockets::open(options.listen, listening.port).ok();
+        Doors { listening, sockets: wanted.then(open).flatten() }
+    }
+
+    /// Where the DHT is reached, over IPv4 and over IPv6.
+    pub fn dht_ports(&self) -> [Option<u16>; 2] {
+        [false, true].map(|v6| self.sockets.as_ref()?.port(v6))
+    }
+}
+
 pub struct Finders<'env> {
     listening: &'env Listening,
     trackers: Trackers,
     totals: Arc<Totals>,
     lsd: Option<Lsd>,
     port_map: Option<PortMap>,
+    /// Never for a private torrent (BEP 27): no socket was opened then.
+    dht: Option<DhtNode>,
+    /// Its thread, where it had to end before us.
+    retired: Option<JoinHandle<()>>,
+    info_hash: Sha1,
 }
 
 impl<'env> Finders<'env> {
@@ -44,11 +75,12 @@ impl<'env> Finders<'env> {
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, 'env>,
         options: &Options,
-        listening: &'env Listening,
+        doors: Doors<'env>,
         me: Me,
         left: u64,
         events: &Sender<Event>,
     ) -> Result<Finders<'env>> {
+        let Doors { listening, sockets } = doors;
         listen(scope, listening, events)?;
         look_up(options.hosts.clone(), options.proxy.is_some(), events.clone())?;
         let totals = Arc::new(Totals::default());
@@ -74,7 +106,29 @@ impl<'env> Finders<'env> {
             };
             Lsd::start(info_hash, port, options.listen, report)
         });
-        Ok(Finders { listening, trackers, totals, lsd, port_map })
+        let sender = events.clone();
+        let report = move |report| drop(sender.send(Event::Dht(report)));
+        let start = |(sockets, config): (Sockets, _)| {
+            DhtNode::start(config, sockets, report).context("cannot start a thread")
+        };
+        let dht = sockets.zip(options.dht.clone()).map(start).transpose()?;
+        dht.iter().for_each(|dht| dht.search(info_hash, port, left == 0));
+        Ok(Finders { listening, trackers, totals, lsd, port_map, dht, retired: None, info_hash })
+    }
+
+    /// A peer is a node of the DHT too.
+    pub fn dht_node(&self, addr: SocketAddr) {
+        self.dht.iter().for_each(|dht| dht.add_node(addr));
+    }
+
+    /// Tells the DHT what has changed about us.
+    fn tell_dht(&self) {
+        let seed = self.totals.left.load(Ordering::Relaxed) == 0;
+        let port = match self.totals.outside_port.load(Ordering::Relaxed) {
+            0 => self.listening.port,
+            outside => outside,
+        };
+        self.dht.iter().for_each(|dht| dht.search(self.info_hash, port, seed));
     }
 
     /// The metadata of a magnet link is here: of a private torrent only the trackers may speak from
@@ -82,17 +136,20 @@ impl<'env> Finders<'env> {
     pub fn learned(&mut self, torrent: &Metainfo) {
         if torrent.private {
             self.lsd.take().into_iter().for_each(Lsd::stop);
+            self.retired = self.dht.take().map(DhtNode::end);
         }
     }
 
     /// Asks for more peers, where the rules allow it.
     pub fn more_peers(&self) {
         self.trackers.more_peers();
+        self.dht.iter().for_each(|dht| dht.more_peers(self.info_hash));
     }
 
     /// The last piece has just been verified.
     pub fn completed(&self) {
         self.trackers.completed();
+        self.tell_dht();
     }
 
     /// What trackers will be told, in bytes.
@@ -105,6 +162,7 @@ impl<'env> Finders<'env> {
     /// A router passes this port of its own on to ours: trackers are told of it from now on.
     pub fn mapped(&self, outside: u16) {
         self.totals.outside_port.store(outside, Ordering::Relaxed);
+        self.tell_dht();
     }
 
     /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
@@ -115,8 +173,14 @@ impl<'env> Finders<'env> {
         if let Some(port_map) = self.port_map {
             port_map.stop();
         }
+        // It saves its table while the trackers are told.
+        let dht = self.dht.map(DhtNode::end).or(self.retired);
         let trackers = self.trackers;
-        let thread = Builder::new().name("farewell".to_owned()).spawn(move || trackers.stop());
+        let body = move || {
+            trackers.stop();
+            dht.into_iter().for_each(|thread| drop(thread.join()));
+        };
+        let thread = Builder::new().name("farewell".to_owned()).spawn(body);
         Farewell(thread.ok())
     }
 }
@@ -184,5 +248,18 @@ pub fn fact(report: &Report) -> Option<Fact> {
             Some(Fact::TrackerFailed { error: report.to_string() })
         }
         Report::Asking { .. } => None,
+    }
+}
+
+/// What a report of the DHT is to those that decide.
+pub fn dht_fact(report: &dht_node::Report) -> Option<Fact> {
+    match report {
+        dht_node::Report::Found { peers, .. } => {
+            Some(Fact::Addresses { source: Source::Dht, addrs: peers.clone() })
+        }
+        dht_node::Report::Searched { searched, .. } => {
+            Some(Fact::DhtSearched { answered: searched.answered })
+        }
+        _ => None,
     }
 }

@@ -9,12 +9,11 @@ use std::time::Instant;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::finders::Finders;
+use super::finders::{Doors, Finders};
 use super::links::{Links, Supplies, chunk_pool};
 use super::run::Wires;
 use super::{Options, Update};
 use crate::event::{DELIVERIES_MAX, Delivery};
-use crate::listener::Listening;
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::tracker::Me;
@@ -28,6 +27,8 @@ pub struct Hands<'scope, 'env> {
     pub empty: Sender<Vec<u8>>,
     pub peer_id: PeerId,
     pub port: u16,
+    /// Where our node of the DHT is reached, over IPv4 and over IPv6.
+    pub dht_ports: [Option<u16>; 2],
     pub started: Instant,
 }
 
@@ -36,11 +37,12 @@ impl<'scope, 'env> Hands<'scope, 'env> {
     pub fn start(
         scope: &'scope Scope<'scope, 'env>,
         options: &Options,
-        listening: &'env Listening,
+        doors: Doors<'env>,
         wires: &Wires,
         (peer_id, key): (PeerId, u32),
         left: u64,
     ) -> Result<Hands<'scope, 'env>> {
+        let (listening, dht_ports) = (doors.listening, doors.dht_ports());
         let port = listening.port;
         if !listening.sockets.is_empty() {
             let _ = wires.updates.try_send(Update::Listening { port, peer_id });
@@ -49,10 +51,12 @@ impl<'scope, 'env> Hands<'scope, 'env> {
         let torrent = options.layout.torrent();
         let info_hash = torrent.info_hash;
         let proxy = options.proxy.clone();
-        let me = Me { info_hash, peer_id: peer_id.0, port, key, proxy: proxy.clone() };
-        let finders = Finders::start(scope, options, listening, me, left, &wires.events)?;
+        let both = 1 < listening.sockets.len();
+        let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy: proxy.clone() };
+        let finders = Finders::start(scope, options, doors, me, left, &wires.events)?;
         let pieces = torrent.is_known().then(|| torrent.geometry.pieces());
         let (reserved, trace) = (options.reserved, options.trace);
+        let reserved = reserved.with_dht(reserved.fast() && dht_ports != [None; 2]);
         let context = Context { info_hash, peer_id, pieces, reserved, trace };
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
@@ -64,7 +68,7 @@ impl<'scope, 'env> Hands<'scope, 'env> {
             proxy,
         };
         let links = Links::new(scope, context, outlets, supplies);
-        Ok(Hands { links, finders, deliveries, empty: empty_in, peer_id, port, started })
+        Ok(Hands { links, finders, deliveries, empty: empty_in, peer_id, port, dht_ports, started })
     }
 
     /// Ends all of it, where there is nothing to go on with.

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::finders::Doors;
 use super::hands::Hands;
 use super::run::{self, Disk, Ready, Run, Wires};
 use super::{Options, Outcome, Summary, Then, Update, finders};
@@ -40,7 +41,8 @@ pub fn run(options: &Options, then: Then, wires: Wires) -> Result<Summary> {
     std::thread::scope(|scope| {
         let mut rng = fastrand::Rng::new();
         let ids = (PeerId::random(&mut rng), rng.u32(..));
-        let hands = Hands::start(scope, options, &listening, &wires, ids, LEFT_UNKNOWN)?;
+        let doors = Doors::open(options, &listening);
+        let hands = Hands::start(scope, options, doors, &wires, ids, LEFT_UNKNOWN)?;
         let mut hunt = Hunt::new(options, wires, hands);
         let ready = match hunt.go() {
             Ok(info) => hunt.found(&info, then, &torrent),
@@ -137,6 +139,11 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
                 finders::fact(&report).into_iter().for_each(|f| self.search.handle(now, f));
                 let _ = self.wires.updates.try_send(Update::Tracker(report));
             }
+            Event::Dht(report) => {
+                self.options.trace.about("dht", &report);
+                finders::dht_fact(&report).into_iter().for_each(|f| self.search.handle(now, f));
+                let _ = self.wires.updates.try_send(Update::Dht(report));
+            }
             Event::PortMap(report) => {
                 self.options.trace.about("swarm", &report);
                 report.outside().into_iter().for_each(|port| self.hands.finders.mapped(port));
@@ -173,6 +180,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
                         self.options.trace.about(decision.topic(), &decision);
                         let _ = self.wires.updates.try_send(Update::Decided(decision));
                     }
+                    Action::DhtNode { addr } => self.hands.finders.dht_node(addr),
                     Action::Finished | Action::Done => {}
                 }
             }
@@ -220,7 +228,11 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
         rng: fastrand::Rng,
     ) -> Result<Summary> {
         let (now, hands) = (Instant::now(), self.hands);
-        let config = run::config(options, hands.peer_id, hands.port);
+        let dht_ports = match options.layout.torrent().private {
+            true => [None; 2],
+            false => hands.dht_ports,
+        };
+        let config = run::config(options, hands.peer_id, hands.port, dht_ports);
         let mut swarm = Swarm::new(config, disk.have.clone(), rng, now);
         if let Some(heritage) = self.heritage {
             swarm.inherit(heritage, now);

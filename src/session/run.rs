@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::disk::{keep, look, proofs, put_in_order};
-use super::finders::{self, Finders};
+use super::finders::{self, Doors, Finders};
 use super::hands::Hands;
 use super::links::Links;
 use super::{Options, Outcome, Summary, Update};
@@ -62,15 +62,16 @@ pub fn run(options: &Options, mut wires: Wires) -> Result<Summary> {
         Ready::Go(disk) => *disk,
     };
     let listening = listen(options)?;
+    let doors = Doors::open(options, &listening);
     let ids = (PeerId::random(&mut rng), rng.u32(..));
     let now = Instant::now();
-    let config = config(options, ids.0, listening.port);
+    let config = config(options, ids.0, listening.port, doors.dht_ports());
     let mut swarm = Swarm::new(config, disk.have.clone(), rng, now);
     let addrs = options.peers.clone();
     swarm.handle(now, Fact::Addresses { source: Source::User, addrs });
     std::thread::scope(|scope| {
         let left = swarm.left();
-        let hands = Hands::start(scope, options, &listening, &wires, ids, left)?;
+        let hands = Hands::start(scope, options, doors, &wires, ids, left)?;
         Run::start(scope, options, wires, swarm, disk, hands)?.go()
     })
 }
@@ -143,11 +144,17 @@ pub fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
-    let status = Swarm::new(config(options, PeerId([0; 20]), 0), have, rng, now).status(now);
+    let config = config(options, PeerId([0; 20]), 0, [None; 2]);
+    let status = Swarm::new(config, have, rng, now).status(now);
     Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
-pub fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
+pub fn config(
+    options: &Options,
+    peer_id: PeerId,
+    port: u16,
+    dht_ports: [Option<u16>; 2],
+) -> Config {
     let metadata_size = match options.layout.torrent().info.len() {
         size @ ..=METADATA_LEN_MAX => size as u32,
         _ => 0,
@@ -168,6 +175,7 @@ pub fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
         wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
         in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
+        dht_ports,
         trace: options.trace.is_on(),
     }
 }
@@ -276,6 +284,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::Dht(report) => {
+                self.options.trace.about("dht", &report);
+                let fact = finders::dht_fact(&report);
+                fact.into_iter().for_each(|fact| self.swarm.handle(now, fact));
+                let _ = self.wires.updates.try_send(Update::Dht(report));
+            }
             Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
             Event::Streamed(End::Whole) => {
                 self.stream = None;
@@ -341,6 +355,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
             Action::MorePeers => self.finders.more_peers(),
+            Action::DhtNode { addr } => self.finders.dht_node(addr),
             Action::Finished => self.finished(now),
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),

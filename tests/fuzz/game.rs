@@ -109,6 +109,7 @@ impl<'a> Game<'a> {
             upload_limited: false,
             private: false,
             trackers,
+            dht_ports: [dice.one_in(2).then_some(6881), None],
             // The rules want to know every decision.
             trace: true,
         };

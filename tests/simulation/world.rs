@@ -87,6 +87,10 @@ pub struct World {
     sequence: u64,
     facts: VecDeque<(usize, Fact)>,
     rng: fastrand::Rng,
+    /// The pieces that are at somebody who was not given them at the start.
+    spread: Bitfield,
+    /// When that was all of them, and what the first node had sent.
+    pub out: Option<(Duration, u64)>,
 }
 
 impl World {
@@ -116,6 +120,8 @@ impl World {
             sequence: 0,
             facts: VecDeque::new(),
             rng: fastrand::Rng::with_seed(seed),
+            spread: Bitfield::new(geometry.pieces()),
+            out: None,
         };
         for node in 0..world.nodes.len() {
             world.at(world.nodes[node].nature.joins, Event::Join(node));
@@ -150,6 +156,10 @@ impl World {
 
     pub fn have(&self, node: usize) -> Option<&Bitfield> {
         self.nodes[node].swarm.as_ref().map(Swarm::have)
+    }
+
+    pub fn accounts(&self, node: usize) -> Vec<piecemeal::swarm::Account> {
+        self.nodes[node].swarm.as_ref().map(|swarm| swarm.accounts()).unwrap_or_default()
     }
 
     fn instant(&self) -> Instant {
@@ -211,6 +221,7 @@ impl World {
             upload_limited: false,
             private: false,
             trackers: 1,
+            dht_ports: [None; 2],
             trace: false,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
@@ -278,7 +289,10 @@ impl World {
                 Action::HangUp { conn } => self.hang_up(node, conn),
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
-                Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
+                Action::DhtNode { .. }
+                | Action::MorePeers
+                | Action::GiveUp
+                | Action::Decided(_) => {}
             }
         }
     }
@@ -420,6 +434,10 @@ impl World {
         let bad = blocks.iter().filter(|(_, bad)| *bad).map(|(conn, _)| *conn);
         let bad: BTreeSet<ConnId> = bad.collect();
         if bad.is_empty() {
+            self.spread.insert(piece);
+            if self.spread.is_full() && self.out.is_none() {
+                self.out = Some((self.now, self.nodes[0].sent));
+            }
             self.facts.push_back((node, Fact::Stored { piece }));
             for conn in self.nodes[node].blame.remove(&piece).unwrap_or_default() {
                 self.facts.push_back((node, Fact::Guilty { conn, piece }));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Args;
+use crate::address_book::Source;
 use crate::proxy::Proxy;
 
 /// A flag's value, with the flag's name for the error message.
@@ -60,6 +61,15 @@ impl Value {
         let flag = self.flag;
         let value = |one: &str| Value { flag, raw: Some(one.trim().into()) };
         Ok(self.text()?.split(',').map(value).collect())
+    }
+
+    /// Somebody who tells of peers.
+    pub fn source(self) -> Result<Source> {
+        let flag = self.flag;
+        let text = self.text()?;
+        let sources = [Source::Tracker, Source::Dht, Source::Lsd, Source::Pex];
+        let found = sources.into_iter().find(|source| source.word() == text.trim());
+        found.with_context(|| format!("--{flag} {text}: expected tracker, dht, lsd or pex"))
     }
 
     pub fn seconds(self) -> Result<Duration> {
