@@ -3,8 +3,8 @@
 //! ```text
 //! asker      is told
 //! seed       leechers                    a seed has nothing to get from a seed
-//! new seed   the same; if there are none, a few seeds: some clients with a magnet link know
-//!            nothing yet and say that nothing is left (aria2, rqbit)
+//!            but where there are none, a few seeds: some clients that have a magnet link only say
+//!            that nothing is left (aria2, rqbit)
 //! leecher    both, as they come; but at least a quarter of the places goes to each kind
 //! ```
 //!
@@ -19,13 +19,13 @@ use std::net::{IpAddr, SocketAddr};
 use fastrand::Rng;
 
 use super::guard::{Reach, reach};
-use super::{Announce, Event, Peer, Swarm, Told};
+use super::{Announce, Peer, Swarm, Told};
 
 /// The most peers of a crowd that are looked at for one place in the answer: where nearly all are
 /// out of the asker's reach, finding the others is not worth more.
 const LOOKS_PER_SEAT: usize = 8;
 
-/// How many seeds a new seed is told of: enough for the metadata, and few dials in vain.
+/// How many seeds a lonely seed is told of: enough for the metadata, and few dials in vain.
 const SEEDS_FOR_A_SEED: usize = 5;
 
 pub fn choose(
@@ -42,8 +42,7 @@ pub fn choose(
     for v6 in [own_family, !own_family].into_iter().take(families) {
         let (seeds, leechers) = (swarm.crowd(true, v6), swarm.crowd(false, v6));
         let room = wanted - chosen.len();
-        let of_seeds = match asker.complete && asker.event == Event::Started && leechers.is_empty()
-        {
+        let of_seeds = match asker.complete && leechers.is_empty() {
             true => room.min(SEEDS_FOR_A_SEED),
             false => seats(asker.complete, room, seeds.len(), leechers.len()),
         };
