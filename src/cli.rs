@@ -13,6 +13,7 @@ mod exit;
 mod fetch;
 pub mod flags;
 mod get;
+mod handshake;
 mod help;
 mod hook;
 pub mod input;
@@ -70,6 +71,7 @@ fn run(args: &Args) -> Result<Exit> {
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
         "peers" => peers::run(args),
+        "handshake" => handshake::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

@@ -243,6 +243,17 @@ impl Dht {
         }
     }
 
+    /// Nodes that are known to live, as if each had just answered: a simulation of thousands fills
+    /// their tables with it.
+    pub fn knows(&mut self, nodes: impl IntoIterator<Item = Contact>, now: Instant) {
+        for node in nodes {
+            if let Some(side) = self.side(node.addr) {
+                side.table.answered(node, now);
+                side.revive = now + bucket::GOOD_FOR;
+            }
+        }
+    }
+
     /// What is to be done since the last time somebody asked.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)

@@ -8,6 +8,8 @@
 // Values: bytes and numbers; no I/O, no threads.
 pub mod bencode;
 pub mod bitfield;
+pub mod capture;
+pub mod explain;
 pub mod geometry;
 pub mod hash;
 pub mod hostport;

@@ -49,6 +49,7 @@ pub mod fixture;
 pub mod folder;
 mod layout;
 mod open;
+pub mod pipe;
 mod reading;
 pub mod room;
 #[cfg(all(test, unix))]

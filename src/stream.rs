@@ -11,17 +11,18 @@
 //! Layer: hands. One thread, which owns the output and a reading end of the storage. Nobody can wake
 //! it while its reader takes nothing, so it is not joined then: it holds nothing that others need.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::thread::Builder;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::event::Event;
 use crate::geometry::{PieceIndex, Span};
 use crate::hash::{Verified, VerifiedSet};
-use crate::storage::{Layout, Reading};
+use crate::storage::{Layout, Reading, pipe};
 
 /// Proofs that wait for the reader, four bytes each. They are made as pieces come, and at least ten
 /// times a second, so with the smallest usual pieces, of 16 KiB, this is enough for 160 MB/s.
@@ -30,8 +31,11 @@ const PROOFS_MAX: usize = 1024;
 /// How long a stream that is no longer wanted may take to end.
 const GRACE: Duration = Duration::from_millis(300);
 
+/// While nothing comes, the reader is looked for so often: it may have given up.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// Where the bytes go: made in the thread that writes them.
-pub type Output = fn() -> io::Result<Box<dyn Write>>;
+pub type Output = fn() -> io::Result<File>;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -114,7 +118,15 @@ fn write(
     let geometry = layout.geometry();
     let file = &layout.files()[file];
     let mut left = file.length;
-    for proof in proofs {
+    loop {
+        let proof = match proofs.recv_timeout(LOOK) {
+            Ok(proof) => proof,
+            Err(RecvTimeoutError::Timeout) if pipe::reader_left(&output) => {
+                return Ok(Some(End::ReaderLeft));
+            }
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let piece = geometry.bytes(geometry.whole(proof.piece()));
         let range = piece.start.max(file.offset)..piece.end.min(file.offset + file.length);
         // Both are inside one piece, so they fit.

@@ -290,7 +290,8 @@ fn a_reader_of_the_news_that_leaves_early_does_not_make_it_complete() {
     let fixture = four_mib();
     let place = Place::new(&fixture);
     let mut child = std::process::Command::new(support::run::binary())
-        .args(["get", "--json", "--no-tracker", "--no-lsd", "--peer", "127.0.0.1:9", "--dir"])
+        .args(["get", "--json", "--no-tracker", "--no-lsd", "--no-dht", "--peer", "127.0.0.1:9"])
+        .args(["--dir"])
         .args([&place.data, &place.torrent])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())

@@ -41,7 +41,8 @@ impl Everyday {
     fn types_also(&self, line: &str, more: &[&str], code: i32) -> Ended {
         let torrent = self.place.torrent.to_str().expect("UTF-8");
         let words = line.split(' ').map(|word| if word == "T" { torrent } else { word });
-        let network = ["--listen", &own_ip().to_string(), "--no-port-map"].map(str::to_owned);
+        let network =
+            ["--listen", &own_ip().to_string(), "--no-port-map", "--no-dht"].map(str::to_owned);
         let reads_only = ["-S", "--show-files", "show", "info", "verify", "-V", "-h", "help"];
         let mut run = Run::piecemeal(&[]).in_folder(&self.place.data);
         if !line.split(' ').any(|word| reads_only.contains(&word)) || line.contains("-V T") {

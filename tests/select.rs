@@ -299,5 +299,5 @@ fn ten_thousand_files_of_which_every_second_is_wanted() {
     let rest = begin.elapsed();
     fixture.assert_in(&place.data);
     eprintln!("5,000 of 10,000 files in {took:?}, the others in {rest:?}");
-    assert!(took + rest < Duration::from_secs(40), "{took:?}, {rest:?}");
+    assert!(took + rest < Duration::from_secs(60), "{took:?}, {rest:?}");
 }

@@ -35,7 +35,15 @@ impl Viewer {
     fn start(place: &Place, args: &[&str], peers: &[&Seeder]) -> Viewer {
         let folder = Folder::new("viewer");
         let mut command = Command::new(binary());
-        command.args(["get", "-o", "-", "--no-tracker", "--listen", &own_ip().to_string()]);
+        command.args([
+            "get",
+            "-o",
+            "-",
+            "--no-dht",
+            "--no-tracker",
+            "--listen",
+            &own_ip().to_string(),
+        ]);
         for peer in peers {
             command.args(["--peer", &peer.addr.to_string()]);
         }
@@ -139,12 +147,23 @@ fn a_reader_that_leaves_ends_it_without_an_error() {
     }
 }
 
+/// Nobody reads any more, and nothing comes that could be written.
+#[test]
+fn a_reader_that_leaves_a_swarm_which_stands_still_ends_it_too() {
+    let fixture = film();
+    let place = Place::new(&fixture);
+    let seeder = Seed::default().at(own_ip()).pause_after(1 << 20).start(&fixture);
+    let mut viewer = Viewer::start(&place, &["-q"], &[&seeder]);
+    viewer.reads(&fixture, 0, 128 << 10);
+    assert_eq!(viewer.ends(), Some(0));
+}
+
 #[test]
 fn a_full_output_is_an_error_and_an_interrupt_leaves_nothing() {
     let fixture = film();
     let (place, seeder) = (Place::new(&fixture), seeder(&fixture));
     let folder = Folder::new("full");
-    let line = r#""$0" get -o - --listen "$1" --peer "$2" "$3" > /dev/full"#;
+    let line = r#""$0" get -o - --no-dht --listen "$1" --peer "$2" "$3" > /dev/full"#;
     let run = Run::program("sh").args(["-c", line]).arg(binary()).arg(own_ip().to_string());
     let run = run.arg(seeder.addr.to_string()).arg(&place.torrent).in_folder(&folder.0);
     let end = run.run().expect(1);

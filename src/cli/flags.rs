@@ -84,6 +84,11 @@ pub struct Args {
     pub metadata_only: bool,
     pub save_torrent: Option<PathBuf>,
     pub trace: Option<String>,
+    pub trace_file: Option<PathBuf>,
+    /// What `decode` is told to take its input for.
+    pub decode_as: Option<crate::explain::Kind>,
+    pub explain: bool,
+    pub hex: bool,
     pub json: bool,
     pub quiet: bool,
     pub verbose: u8,

@@ -23,12 +23,12 @@ use crate::magnet::Magnet;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
 use crate::select::Selection;
-use crate::session::{Options, Outcome, Session, Update};
+use crate::session::{Options, Outcome, Session, Summary, Update};
 use crate::storage::Layout;
 use crate::stream::Output;
 use crate::swarm::Goal;
 use crate::terminal::eprint_line;
-use crate::trace::{TOPICS, Trace};
+use crate::trace::{Recorder, TOPICS, Trace};
 
 /// How soon a signal is noticed at the latest.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -64,6 +64,9 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         };
     }
     let (input, super_seed) = (input::load(operand, args.proxy.as_ref())?, args.super_seed);
+    let recorder = args.trace_file.as_ref();
+    let recorder = recorder.map(|path| Recorder::create(path, input.info_hash())).transpose()?;
+    let trace = recorder.as_ref().map_or(trace, |recorder| trace.recorded(recorder));
     // What becomes of a torrent that is known: its place is told, and kept until all is over.
     let (told, known) = bounded(1);
     let own = args.clone();
@@ -97,16 +100,14 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     if followed.is_err() {
         session.stopper().stop();
     }
-    let summary = session.join()?;
+    let summary = session.join();
+    recorder.map_or(Ok(()), Recorder::finish)?;
+    let summary = summary?;
     view.finish();
     if summary.outcome == Outcome::Complete && !seed_only {
         job.complete()?;
     }
-    let place = job.place();
-    let name = place.map_or("", |place| &place.layout.torrent().name);
-    let kept = place.filter(|place| place.temporary.is_none());
-    let kept = kept.map(|place| place.layout.root().display().to_string());
-    let exit = followed.and_then(|()| view.end(name, kept.as_deref(), &summary));
+    let exit = followed.and_then(|()| job.last_word(&mut view, &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
@@ -131,6 +132,14 @@ impl Job<'_> {
         self.place.as_ref()
     }
 
+    fn last_word(&mut self, view: &mut View, summary: &Summary) -> Result<Exit> {
+        let place = self.place();
+        let name = place.map_or("", |place| &place.layout.torrent().name);
+        let kept = place.filter(|place| place.temporary.is_none());
+        let kept = kept.map(|place| place.layout.root().display().to_string());
+        view.end(name, kept.as_deref(), summary)
+    }
+
     /// Starts the hook, unless it has been started.
     fn complete(&mut self) -> Result<()> {
         let args = self.args;
@@ -151,7 +160,10 @@ pub(super) fn trace(args: &Args) -> Option<Trace> {
         Some(Ok(trace)) => Some(trace),
         Some(Err(word)) => {
             let topics = TOPICS.join(", ");
-            eprint_line(&format!("piecemeal: --trace={}: topics are {topics}", printable(&word)));
+            eprint_line(&format!(
+                "piecemeal: --trace={}: topics are {topics}; also bytes, peer=IP",
+                printable(&word)
+            ));
             None
         }
     }
@@ -199,15 +211,12 @@ fn options(args: &Args, layout: Layout, mut trackers: Vec<Vec<String>>, trace: T
 }
 
 /// Standard output as it is: the library's own cuts what goes out into lines.
-fn standard_output() -> std::io::Result<Box<dyn std::io::Write>> {
+fn standard_output() -> std::io::Result<std::fs::File> {
     #[cfg(unix)]
-    {
-        use std::os::fd::AsFd;
-        let own = std::io::stdout().as_fd().try_clone_to_owned()?;
-        Ok(Box::new(std::fs::File::from(own)))
-    }
-    #[cfg(not(unix))]
-    Ok(Box::new(std::io::stdout()))
+    let own = std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let own = std::os::windows::io::AsHandle::as_handle(&std::io::stdout()).try_clone_to_owned()?;
+    Ok(own.into())
 }
 
 /// Shows what happens until the session has ended.

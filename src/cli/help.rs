@@ -151,6 +151,9 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal get x.torrent --on-complete 'mv \"$PIECEMEAL_PATH\" /srv'",
             "piecemeal get x.torrent --peer 192.0.2.7:6881 --no-tracker --stop-timeout 60",
             "piecemeal get x.torrent --json | jq .download_rate",
+            "piecemeal get film.torrent --list",
+            "piecemeal get film.torrent -s 2,4-5,'*.srt'",
+            "piecemeal get film.torrent -s 2 -o - | mpv -",
             "curl -s https://example.org/x.torrent | piecemeal get -",
         ],
         "seed" => &["piecemeal seed x.torrent -d /data      # what is in /data/NAME"],
@@ -166,7 +169,12 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal peers debian.torrent",
             "piecemeal peers --json --from tracker,lsd,pex 'magnet:?xt=urn:btih:...'",
         ],
-        "decode" => &["piecemeal decode x.torrent | jq .info.name"],
+        "decode" => &[
+            "piecemeal decode x.torrent | jq .info.name",
+            "piecemeal decode --explain x.torrent",
+            "piecemeal decode 0000000d06000000010000400000004000",
+            "piecemeal decode --as krpc packet.bin",
+        ],
         "completions" => &[
             "piecemeal completions bash > ~/.local/share/bash-completion/completions/piecemeal",
             "piecemeal completions zsh > \"${fpath[1]}/_piecemeal\"",

@@ -39,7 +39,7 @@ impl View {
     pub fn new(args: &Args, trace: &Trace) -> View {
         View {
             // Lines of a trace would tear the live line apart.
-            progress: Progress::new(args.quiet || args.json, !trace.is_on()),
+            progress: Progress::new(args.quiet || args.json, !trace.is_shown()),
             json: args.json,
             verbose: args.verbose != 0,
             quiet: args.quiet,

@@ -12,9 +12,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::Input;
 use crate::krpc::PACKET_LEN_MAX;
 
-/// How often a reader looks by itself whether anybody is there: the packet that tells it so may be
-/// lost.
-const GLANCE: Duration = Duration::from_secs(5);
+/// How often a reader looks by itself whether anybody is there: the packet that tells it so gets lost
+/// where the loopback interface is down. The user waits for it.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// The pause after a packet that could not be received.
 const BREATH: Duration = Duration::from_millis(100);

@@ -27,7 +27,7 @@ use crate::proxy::Proxy;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
-use crate::wire::message::{Message, Parsed, parse};
+use crate::wire::message::{BLOCK_HEADER_LEN, Message, Parsed, parse};
 
 /// Where the reader's results go, and where its chunks come from.
 #[derive(Clone)]
@@ -123,6 +123,10 @@ impl Reader {
         if !self.link.incoming {
             socket.write_all(&ours).map_err(lost)?;
         }
+        let (trace, conn) = (self.context.trace, self.link.conn);
+        if !self.link.incoming {
+            trace.handshake(Direction::Out, conn, &ours);
+        }
         let mut theirs = [0; HANDSHAKE_LEN];
         let mut filled = 0;
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
@@ -143,12 +147,14 @@ impl Reader {
             }
             check_protocol(&theirs[..filled]).map_err(|rule| End::Violation(rule.0))?;
         }
+        trace.handshake(Direction::In, conn, &theirs);
         let theirs = Handshake::from_bytes(&theirs).map_err(|rule| End::Violation(rule.0))?;
         if theirs.info_hash != self.context.info_hash {
             let what = format!("handshake for {}, not for our torrent", theirs.info_hash);
             return Err(End::Violation(what));
         }
         if self.link.incoming {
+            trace.handshake(Direction::Out, conn, &ours);
             socket.write_all(&ours).map_err(lost)?;
         }
         let Link { addr, incoming, .. } = self.link;
@@ -224,7 +230,12 @@ impl Stream {
             match parse(rest, self.context.pieces).map_err(|rule| End::Violation(rule.0))? {
                 Parsed::Needs(n) => break n,
                 Parsed::Message(message, len) => {
-                    self.context.trace.message(Direction::In, self.link.conn, &message);
+                    self.context.trace.message(
+                        Direction::In,
+                        self.link.conn,
+                        &message,
+                        &rest[..len],
+                    );
                     self.parsed += len;
                     if message != Message::KeepAlive {
                         messages.push(message);
@@ -235,6 +246,7 @@ impl Stream {
                         Direction::In,
                         self.link.conn,
                         &Message::Block(span),
+                        &rest[..BLOCK_HEADER_LEN],
                     );
                     if self.was_expected(span) {
                         blocks.push((span, self.parsed + at.start));

@@ -168,8 +168,9 @@ impl Writer {
     }
 
     fn say(&self, message: &Message, bytes: &mut Vec<u8>) {
-        self.context.trace.message(Direction::Out, self.conn, message);
+        let start = bytes.len();
         message.encode(bytes);
+        self.context.trace.message(Direction::Out, self.conn, message, &bytes[start..]);
     }
 
     /// A piece of the metadata (BEP 9). Made only now: a queue of them is a queue of numbers.

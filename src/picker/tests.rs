@@ -1,5 +1,7 @@
 //! Scripts for the picker: what is chosen, of whom, and why.
 
+mod in_order;
+
 use super::*;
 use crate::geometry::BLOCK_LEN;
 

@@ -50,9 +50,9 @@ impl<'scope, 'env> Hands<'scope, 'env> {
         let started = Instant::now();
         let torrent = options.layout.torrent();
         let info_hash = torrent.info_hash;
-        let proxy = options.proxy.clone();
         let both = 1 < listening.sockets.len();
-        let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy: proxy.clone() };
+        let me =
+            Me { info_hash, peer_id: peer_id.0, port, key, both, proxy: options.proxy.clone() };
         let finders = Finders::start(scope, options, doors, me, left, &wires.events)?;
         let pieces = torrent.is_known().then(|| torrent.geometry.pieces());
         let (reserved, trace) = (options.reserved, options.trace);
@@ -61,13 +61,7 @@ impl<'scope, 'env> Hands<'scope, 'env> {
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let supplies = Supplies {
-            storage: None,
-            download_limit: options.download_limit.clone(),
-            upload_limit: options.upload_limit.clone(),
-            proxy,
-        };
-        let links = Links::new(scope, context, outlets, supplies);
+        let links = Links::new(scope, context, outlets, Supplies::new(options));
         Ok(Hands { links, finders, deliveries, empty: empty_in, peer_id, port, dht_ports, started })
     }
 

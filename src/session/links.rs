@@ -15,6 +15,7 @@ use std::thread::{Builder, Scope};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Options;
 use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
 use crate::limit::Limit;
@@ -47,8 +48,21 @@ pub struct Supplies {
     pub proxy: Option<Proxy>,
 }
 
+impl Supplies {
+    pub fn new(options: &Options) -> Supplies {
+        Supplies {
+            storage: None,
+            download_limit: options.download_limit.clone(),
+            upload_limit: options.upload_limit.clone(),
+            proxy: options.proxy.clone(),
+        }
+    }
+}
+
 struct Open {
     socket: Socket,
+    context: Context,
+    addr: SocketAddr,
     /// Both ends of the list of what was asked for, until the writer takes its own.
     asked: Option<Sender<Span>>,
     /// To the writer, once there is one.
@@ -98,13 +112,14 @@ impl<'scope, 'env> Links<'scope, 'env> {
 
     fn start(&mut self, link: Link, socket: Socket) -> std::io::Result<()> {
         let conn = link.conn;
+        let context = Context { trace: self.context.trace.of_peer(&link), ..self.context };
         let handle = socket.try_clone()?;
         // The writer keeps it below `ASKED_MAX`.
         let (asked_in, asked) = unbounded();
         let outlets = self.outlets.clone();
         let limit = self.supplies.download_limit.clone();
         let proxy = self.supplies.proxy.clone();
-        let reader = Reader { context: self.context, link, socket, outlets, asked, limit, proxy };
+        let reader = Reader { context, link, socket, outlets, asked, limit, proxy };
         let events = self.outlets.events.clone();
         self.spawn(format!("reader {conn}"), move || {
             // A mistake of ours in one peer's thread ends that peer, and nothing else.
@@ -113,7 +128,10 @@ impl<'scope, 'env> Links<'scope, 'env> {
                 let _ = events.send(Event::Fact(Fact::Gone { conn, end }));
             }
         })?;
-        self.open.insert(conn, Open { socket: handle, asked: Some(asked_in), tasks: None });
+        self.open.insert(
+            conn,
+            Open { socket: handle, context, addr: link.addr, asked: Some(asked_in), tasks: None },
+        );
         Ok(())
     }
 
@@ -126,7 +144,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let (tasks_in, tasks) = unbounded();
         open.tasks = Some(tasks_in);
         let writer = Writer {
-            context: self.context,
+            context: open.context,
             conn,
             socket: socket.into(),
             tasks,
@@ -159,6 +177,11 @@ impl<'scope, 'env> Links<'scope, 'env> {
         }
         // A writer that has ended takes no tasks, and needs none.
         let _ = tasks.send(task);
+    }
+
+    /// Where a peer is, while it is connected or being dialled.
+    pub fn addr(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.open.get(&conn).map(|open| open.addr)
     }
 
     /// Ends a connection, at whatever stage it is.

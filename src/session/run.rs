@@ -217,7 +217,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         links.know(have.len(), reading);
         let events = wires.events.clone();
         let start_assembler = |writing| {
-            let assembler = Assembler::new(hashes, writing, have, events);
+            let assembler = Assembler::new(hashes, writing, have, events).traced(options.trace);
             Builder::new()
                 .name("assembler".to_owned())
                 .spawn_scoped(scope, move || assembler.run(deliveries, empty))
@@ -360,7 +360,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
             Action::Decided(decision) => {
-                self.options.trace.about(decision.topic(), &decision);
+                if self.options.trace.is_on() {
+                    let (conn, addr) = decision.peer();
+                    let addr = addr.or_else(|| conn.and_then(|conn| self.links.addr(conn)));
+                    self.options.trace.about_peer(decision.topic(), conn, addr, &decision);
+                }
                 let _ = self.wires.updates.try_send(Update::Decided(decision));
             }
         }

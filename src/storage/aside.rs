@@ -184,3 +184,6 @@ fn remove(layout: &Layout) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

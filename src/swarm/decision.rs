@@ -38,6 +38,12 @@ pub enum Decision {
         span: Span,
         reason: Reason,
     },
+    /// A block came, so long after the request.
+    Came {
+        conn: ConnId,
+        span: Span,
+        after: Duration,
+    },
     /// The block came from somebody else.
     Cancel {
         conn: ConnId,
@@ -132,10 +138,32 @@ impl Decision {
         }
     }
 
+    /// Whom it is about: connection and address, as far as the decision itself knows.
+    pub fn peer(&self) -> (Option<ConnId>, Option<SocketAddr>) {
+        match *self {
+            Decision::Dial { conn, addr, .. }
+            | Decision::Welcome { conn, addr, .. }
+            | Decision::Drop { conn, addr, .. } => (Some(conn), Some(addr)),
+            Decision::Interest { conn, .. }
+            | Decision::NoInterest { conn }
+            | Decision::Request { conn, .. }
+            | Decision::Came { conn, .. }
+            | Decision::Cancel { conn, .. }
+            | Decision::Unchoke { conn, .. }
+            | Decision::Choke { conn, .. }
+            | Decision::Snub { conn, .. } => (Some(conn), None),
+            Decision::Ban { addr, .. } => (None, Some(addr)),
+            Decision::Corrupt { .. } => (None, None),
+        }
+    }
+
     /// Which part of the program decided, for the filter of `--trace`.
     pub fn topic(&self) -> &'static str {
         match self {
-            Decision::Request { .. } | Decision::Cancel { .. } | Decision::Snub { .. } => "picker",
+            Decision::Request { .. }
+            | Decision::Came { .. }
+            | Decision::Cancel { .. }
+            | Decision::Snub { .. } => "picker",
             Decision::Corrupt { .. } => "assembler",
             Decision::Unchoke { .. } | Decision::Choke { .. } => "choker",
             _ => "swarm",
@@ -161,6 +189,10 @@ impl fmt::Display for Decision {
             }
             Decision::Request { conn, span, reason } => {
                 write!(f, "request {span} of {conn}: {reason}")
+            }
+            Decision::Came { conn, span, after } => {
+                let ms = after.as_secs_f64() * 1e3;
+                write!(f, "{span} of {conn} came {ms:.1} ms after its request")
             }
             Decision::Cancel { conn, span } => {
                 write!(f, "cancel {span} of {conn}: it came from somebody else")

@@ -220,7 +220,8 @@ impl Swarm {
     /// A block that it was asked for is here (its bytes are on their way to the assembler).
     fn block(&mut self, conn: ConnId, span: Span, now: Instant) {
         let peer = self.peers.get_mut(&conn).expect("known");
-        if let Some(asked) = peer.answered(span) {
+        let asked = peer.answered(span);
+        if let Some(asked) = asked {
             peer.pipeline.arrived(asked, now, span.length);
         }
         if peer.asked.is_empty() {
@@ -233,6 +234,10 @@ impl Swarm {
         self.last_block = now;
         self.totals.downloaded += u64::from(span.length);
         self.totals.down.add(u64::from(span.length), now);
+        if let Some(asked) = asked {
+            let after = now.saturating_duration_since(asked);
+            self.decide(|| Decision::Came { conn, span, after });
+        }
         match self.picker.arrived(conn, span) {
             Arrival::Fresh { also_asked } => {
                 also_asked.into_iter().for_each(|other| self.cancel(other, span));

@@ -1,6 +1,7 @@
 //! Scripts for the swarm, in virtual time: facts go in, actions come out.
 
 mod extended;
+mod in_order;
 mod people;
 mod pex;
 mod rationing;

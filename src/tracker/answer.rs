@@ -287,7 +287,11 @@ mod tests {
         check(b"d14:failure reason1:x8:retry in5:nevere", "refuses: x", Some(24 * 60));
         check(b"d14:failure reason1:x8:retry ini-5ee", "refuses: x", None);
         check(b"", "an empty answer", None);
-        check(b"<html>", "not bencode: at byte 0: '<'", None);
+        check(
+            b"<html>",
+            "not bencode: at byte 0: expected i, l, d or a digit, which begin a value, found '<'",
+            None,
+        );
         check(b"le", "no dictionary", None);
         check(&[b'l'; 100_000], "deeper than 100", None);
         let long = [b"d14:failure reason500:".as_slice(), &[b'x'; 500], b"e"].concat();

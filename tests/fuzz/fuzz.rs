@@ -13,6 +13,7 @@
 //! Nothing here looks at which branches an input took, so no special compiler is needed; it makes
 //! up for that by knowing the formats.
 
+mod dht;
 mod dice;
 mod engine;
 mod game;

@@ -1,7 +1,7 @@
 //! The list of targets: everything that takes bytes from strangers, and the swarm.
 
 use crate::engine::Target;
-use crate::{game, lan, mutate, tracker, values, wire};
+use crate::{dht, game, lan, mutate, tracker, values, wire};
 
 pub const TARGETS: &[Target] = &[
     Target {
@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
         mutate: mutate::bytes,
         check: wire::handshake,
     },
+    Target { name: "explain", seeds: wire::explained, mutate: mutate::bytes, check: wire::explain },
     Target { name: "message", seeds: wire::streams, mutate: mutate::bytes, check: wire::message },
     Target {
         name: "extended",
@@ -59,6 +60,14 @@ pub const TARGETS: &[Target] = &[
         seeds: tracker::datagrams,
         mutate: mutate::bytes,
         check: tracker::udp,
+    },
+    Target { name: "krpc", seeds: dht::packets, mutate: mutate::bencode, check: dht::krpc },
+    Target { name: "dht", seeds: dht::packets, mutate: mutate::bencode, check: dht::node },
+    Target {
+        name: "dht-memory",
+        seeds: dht::memories,
+        mutate: mutate::bencode,
+        check: dht::memory,
     },
     Target { name: "tracker-url", seeds: tracker::urls, mutate: mutate::text, check: tracker::url },
     Target { name: "lsd", seeds: lan::searches, mutate: mutate::text, check: lan::search },

@@ -1,5 +1,7 @@
 //! Targets: the handshake, the peer messages, and those of extensions.
 
+use piecemeal::capture::{self, Record, What};
+use piecemeal::explain::{self, KINDS, Kind, Line};
 use piecemeal::geometry::Span;
 use piecemeal::hash::Sha1;
 use piecemeal::wire::extended::{Extended, Extension, Offer, dont_have};
@@ -44,6 +46,52 @@ pub fn handshake(input: &[u8]) -> bool {
 }
 
 const PIECES: u32 = 20;
+
+/// One of each kind that `decode` explains; the first byte says which.
+pub fn explained() -> Vec<Vec<u8>> {
+    let with = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+    let stream = streams().remove(0).split_off(2);
+    let handshake = [handshakes().remove(0), stream.clone()].concat();
+    let record = |what, payload: &[&[u8]]| Record::to_bytes(what, 1, 5, payload);
+    let capture = [
+        capture::header(1, &[7; 20]),
+        record(What::Peer, &[b"\0", b"10.0.0.3:6881"]),
+        record(What::FromPeer, &[&handshake[..68]]),
+        record(What::ToPeer, &[b"\0\0\0\x05\x04\0\0\0\x09"]),
+        record(What::Line, &[b"picker request"]),
+    ];
+    vec![
+        with(0, b"d4:infod6:lengthi3e4:name1:aee"),
+        with(1, b"HTTP/1.1 200 OK\r\n\r\nd8:intervali9e5:peers6:abcdefe"),
+        with(
+            2,
+            b"d1:rd2:id1:a5:nodes26:abcdefghijklmnopqrstuvwxyz6:valuesl6:abcdefee1:t1:a1:y1:re",
+        ),
+        with(3, &handshake),
+        with(4, &stream),
+        with(5, &[&[0; 8][..], &[0, 0, 0, 1], &[9; 90], b"\x02\x03abc"].concat()),
+        with(6, b"magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&dn=a"),
+        with(7, &capture.concat()),
+    ]
+}
+
+/// Every line speaks of bytes that are there, and what it says fits on a line.
+pub fn explain(input: &[u8]) -> bool {
+    let Some((&kind, input)) = input.split_first() else { return false };
+    let (_, named) = KINDS[usize::from(kind) % KINDS.len()];
+    let mut good = false;
+    for kind in [named, Kind::guess(input)] {
+        let done = explain::explain(input, kind, true, &mut |line: Line| {
+            assert_eq!(line.raw, &input[line.at..line.at + line.raw.len()]);
+            assert!(line.meaning.len() < 5_000 && line.depth < 250);
+        });
+        good |= done.is_ok();
+        if let Err(error) = done {
+            assert!(error.at <= input.len() && error.what.len() < 5_000, "{error}");
+        }
+    }
+    good
+}
 
 /// The first two bytes are no message: see [`message`].
 pub fn streams() -> Vec<Vec<u8>> {

@@ -22,7 +22,7 @@ fn ours(
     let data = work.join("data");
     std::fs::create_dir_all(&data).expect("making a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
-    command.args([what, "-v", "--no-lsd", "--no-tracker", "--listen", "127.0.0.1"]);
+    command.args([what, "-v", "--no-lsd", "--no-dht", "--no-tracker", "--listen", "127.0.0.1"]);
     command.args(["--port", &at.port().to_string()]);
     if let Some(peer) = peer {
         command.args(["--peer", &peer.to_string()]);

@@ -16,11 +16,13 @@
 //! has the table of clients, [`payload`] what is transferred.
 
 mod client;
+mod dht;
 mod exchange;
 mod giving;
 mod payload;
 mod probe;
 mod process;
+mod selecting;
 mod tracker;
 
 use std::fs;

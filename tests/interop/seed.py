@@ -4,6 +4,8 @@
                                                   a TORRENT may be a magnet link
     seed.py exchange ...                          the same, and speaks of peers with peers (BEP 11)
     seed.py knows ...                             the same, but fetches next to nothing itself
+    seed.py dht DIR IP:PORT NODES TORRENT...      the same, finding peers by the DHT only, of which it
+                                                  is NODES nodes itself, at IP:PORT and the ports after
     seed.py hybrid PATH PIECE_LENGTH OUT          makes a v1 + v2 torrent, with padding, of a folder
     seed.py version                               which libtorrent there is
 
@@ -72,6 +74,46 @@ def serve(how: str, folder: str, listen: str, peers: str, torrents: list[str]) -
             print(alert.what(), alert.message(), flush=True)
 
 
+def dht(folder: str, listen: str, nodes: str, torrents: list[str]) -> None:
+    """A DHT of its own, whose last node seeds or fetches. With 0 nodes: one, that knows IP:PORT."""
+    ip, port = listen.rsplit(":", 1)
+    known = (ip, int(port))
+    sessions = []
+    for n in range(int(nodes) or 1):
+        ses = session(f"{ip}:{known[1] + n}" if int(nodes) else f"{ip}:0")
+        ses.apply_settings(
+            {
+                "enable_dht": True,
+                "dht_bootstrap_nodes": f"{ip}:{port}",
+                # All of them live at one loopback address.
+                "dht_restrict_routing_ips": False,
+                "dht_restrict_search_ips": False,
+                "dht_ignore_dark_internet": False,
+                "dht_enforce_node_id": False,
+                "dht_prefer_verified_node_ids": False,
+            }
+        )
+        ses.add_dht_node(known)
+        sessions.append(ses)
+    # Whoever announces before the nodes know each other has told nobody.
+    while int(nodes) and any(ses.status().dht_nodes < 2 for ses in sessions):
+        sessions[-1].wait_for_alert(100)
+        sessions[-1].pop_alerts()
+    for path in torrents:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(path)
+        params.save_path = folder
+        params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+        params.flags |= lt.torrent_flags.disable_pex
+        sessions[-1].add_torrent(params)
+    print("dht ready", flush=True)
+    while True:
+        for ses in sessions:
+            ses.wait_for_alert(100)
+            for alert in ses.pop_alerts():
+                print(alert.what(), alert.message(), flush=True)
+
+
 def hybrid(path: str, piece_length: int, out: str) -> None:
     files = lt.file_storage()
     lt.add_files(files, path)
@@ -89,6 +131,8 @@ def main(words: list[str]) -> None:
     match words:
         case ["serve" | "exchange" | "knows" as how, folder, listen, peers, *torrents]:
             serve(how, folder, listen, peers, torrents)
+        case ["dht", folder, listen, nodes, *torrents]:
+            dht(folder, listen, nodes, torrents)
         case ["hybrid", path, piece_length, out]:
             hybrid(path, int(piece_length), out)
         case ["version"]:

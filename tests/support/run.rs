@@ -89,6 +89,11 @@ impl Run {
         self
     }
 
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
     pub fn in_folder(mut self, dir: &Path) -> Run {
         self.command.current_dir(dir);
         self
@@ -104,6 +109,11 @@ impl Run {
         let ours = self.command.get_program() == binary();
         if ours && joins && !has("--no-dht") && !has("--dht-bootstrap") {
             self.command.arg("--no-dht");
+        }
+        // Without a home there is no cache: what one test has learnt is not for another.
+        let ours = ours || self.command.get_program() == "ip";
+        if ours && !self.command.get_envs().any(|(name, _)| name == "XDG_CACHE_HOME") {
+            self.command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
         }
     }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::Args;
 use crate::address_book::Source;
+use crate::explain::{KINDS, Kind};
 use crate::proxy::Proxy;
 
 /// A flag's value, with the flag's name for the error message.
@@ -55,6 +56,16 @@ impl Value {
         let text = self.text()?;
         // Not the text itself: a password may be in it.
         Proxy::parse(&text).with_context(|| format!("--{flag}"))
+    }
+
+    /// What `decode` knows, by its name.
+    pub fn kind(self) -> Result<Kind> {
+        let text = self.text()?;
+        let known = KINDS.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
+        known.with_context(|| {
+            let names = KINDS.map(|(name, _)| name).join(", ");
+            format!("--as {text}: expected one of {names}")
+        })
     }
 
     pub fn split(self) -> Result<Vec<Value>> {
