@@ -239,6 +239,19 @@ impl AddressBook {
         entry.state = State::Idle(now + pause.min(RETRY_MAX));
     }
 
+    /// The torrent is private: forgets whoever is not known from the user or a tracker (BEP 27).
+    pub fn keep_private(&mut self) {
+        let ours = |entry: &Entry| matches!(entry.sources.best(), Source::User | Source::Tracker);
+        self.entries.retain(|_, entry| ours(entry));
+    }
+
+    /// Nobody is connected any more: those that were may be dialled at once.
+    pub fn release_all(&mut self, now: Instant) {
+        for entry in self.entries.values_mut().filter(|entry| entry.state == State::Busy) {
+            entry.state = State::Idle(now);
+        }
+    }
+
     /// Never again: it is ourselves, or it sent what it should not.
     pub fn ban(&mut self, addr: SocketAddr) {
         if let Some(entry) = self.entries.get_mut(&addr) {

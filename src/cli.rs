@@ -11,6 +11,7 @@ mod create;
 mod decode;
 mod events;
 mod exit;
+mod fetch;
 pub mod flags;
 mod get;
 mod handshake;

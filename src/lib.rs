@@ -28,6 +28,7 @@ pub mod address_book;
 pub mod blame;
 pub mod choker;
 pub mod dht;
+pub mod metadata;
 pub mod picker;
 pub mod pipeline;
 pub mod rate;

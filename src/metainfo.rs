@@ -28,7 +28,7 @@ pub mod url;
 
 use std::fmt;
 
-use crate::bencode::{self, Dict, Value};
+use crate::bencode::{self, Dict, Dictionary, Value};
 use crate::geometry::{Geometry, PIECE_LEN_MAX, PIECES_MAX};
 use crate::hash::{PieceHashes, Sha1, sha1};
 use crate::hostport::HostPort;
@@ -90,6 +90,52 @@ impl Metainfo {
     pub fn from_info(info: &[u8]) -> Result<Metainfo, Error> {
         let document = bencode::decode(info).map_err(Error::Bencode)?;
         Metainfo::from_dict(document.root().dict().ok_or(wrong("info is no dictionary"))?)
+    }
+
+    /// What a magnet link says of a torrent: enough to look for its peers. All that follows from the
+    /// metadata is made up; [`is_known`](Self::is_known) tells.
+    pub fn from_magnet(magnet: &Magnet) -> Metainfo {
+        let hash = magnet.info_hash.to_string();
+        Metainfo {
+            info_hash: magnet.info_hash,
+            name: magnet.name.clone().unwrap_or(hash),
+            geometry: Geometry::new(1, 1).expect("a byte is a torrent"),
+            piece_hashes: PieceHashes::from_bytes(&[0; 20]).expect("one hash"),
+            files: Vec::new(),
+            single: true,
+            trackers: magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+            web_seeds: magnet.web_seeds.clone(),
+            private: false,
+            comment: None,
+            created_by: None,
+            creation_date: None,
+            nodes: Vec::new(),
+            info: Vec::new(),
+        }
+    }
+
+    /// Whether it holds the metadata, and not only what a magnet link says.
+    pub fn is_known(&self) -> bool {
+        !self.info.is_empty()
+    }
+
+    /// A `.torrent` file of it: the info dictionary as it was received, its trackers and web seeds.
+    pub fn to_torrent(&self) -> Vec<u8> {
+        let mut root = Dictionary::new().raw("info", self.info.clone());
+        if let Some(first) = self.trackers.iter().flatten().next() {
+            root = root.bytes("announce", first);
+        }
+        if self.trackers.iter().flatten().nth(1).is_some() {
+            let tier = |tier: &Vec<String>| {
+                bencode::list(tier.iter().map(|url| bencode::bytes(url.as_bytes())))
+            };
+            root = root.list("announce-list", self.trackers.iter().map(tier));
+        }
+        if !self.web_seeds.is_empty() {
+            root = root
+                .list("url-list", self.web_seeds.iter().map(|url| bencode::bytes(url.as_bytes())));
+        }
+        root.done()
     }
 
     fn from_dict(info: Dict) -> Result<Metainfo, Error> {

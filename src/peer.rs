@@ -48,7 +48,8 @@ pub const ASKED_MAX: usize = 2048;
 pub struct Context {
     pub info_hash: Sha1,
     pub peer_id: PeerId,
-    pub pieces: u32,
+    /// `None` until the metadata of a magnet link is here.
+    pub pieces: Option<u32>,
     /// The extensions that our handshake announces.
     pub reserved: Reserved,
     pub trace: Trace,

@@ -22,6 +22,9 @@ use crate::units;
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// The same for the search for metadata, where it gets on.
+const SEARCHING_EVERY: Duration = Duration::from_secs(2);
+
 /// A bar is at least so long, and at most: longer ones say no more.
 const BAR_MIN: usize = 10;
 const BAR_MAX: usize = 40;
@@ -122,6 +125,20 @@ impl Progress {
                 self.say(&self.map.clone());
             }
             self.say(&whole_line(status));
+        }
+    }
+
+    /// The search for the metadata of a magnet link, in words.
+    pub fn searching(&mut self, line: &str) {
+        if let Look::Live(live) = &mut self.look {
+            return live.draw(|_| line.to_owned());
+        }
+        let news = self.last_reason.as_deref() != Some(line);
+        let since = self.last.elapsed();
+        if LINE_EVERY <= since || (news && SEARCHING_EVERY <= since) {
+            self.last = Instant::now();
+            self.last_reason = Some(line.to_owned());
+            self.say(line);
         }
     }
 

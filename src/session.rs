@@ -28,6 +28,8 @@
 
 mod disk;
 mod finders;
+mod hands;
+mod hunt;
 mod links;
 mod run;
 mod web;
@@ -44,7 +46,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
 use crate::geometry::PieceIndex;
+use crate::hostport::HostPort;
 use crate::limit::Limit;
+use crate::metadata;
 use crate::metainfo::Metainfo;
 use crate::port_map;
 use crate::proxy::Proxy;
@@ -53,7 +57,7 @@ use crate::stream::Output;
 use crate::swarm::{Account, Decision, Goal, Snapshot, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
-use crate::wire::handshake::PeerId;
+use crate::wire::handshake::{PeerId, Reserved};
 
 /// Updates that may wait for their reader. A status that finds no room is dropped: the next one
 /// says more. The same goes for the rest when nobody reads at all.
@@ -76,6 +80,8 @@ pub struct Options {
     pub proxy: Option<Proxy>,
     /// Peers to dial whatever the trackers say.
     pub peers: Vec<SocketAddr>,
+    /// Peers of a magnet link, to be looked up first if they are names.
+    pub hosts: Vec<HostPort>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
     /// Servers that have the data (BEP 19); those of the torrent, unless changed.
@@ -109,8 +115,14 @@ pub struct Options {
     pub check: bool,
     /// Tell of every piece, and of every peer that comes or goes.
     pub watch: bool,
+    /// The extensions that our handshakes announce.
+    pub reserved: Reserved,
     pub trace: Trace,
 }
+
+/// What to do once the metadata of a magnet link is here: the options of the torrent itself, or
+/// `None` where the metadata was all that was wanted.
+pub type Then = Box<dyn FnOnce(Metainfo) -> Result<Option<Options>> + Send>;
 
 impl Options {
     /// The usual: into `dir` under the torrent's name, from its own trackers.
@@ -129,6 +141,7 @@ impl Options {
             port_map: true,
             proxy: None,
             peers: Vec::new(),
+            hosts: Vec::new(),
             trackers: Vec::new(),
             web_seeds: Vec::new(),
             dht: None,
@@ -146,6 +159,7 @@ impl Options {
             seed_only: false,
             check: false,
             watch: false,
+            reserved: Reserved::default().with_fast().with_extended(),
             trace: Trace::off(),
         }
     }
@@ -159,6 +173,10 @@ pub enum Update {
         done: u64,
         total: u64,
     },
+    /// The metadata of a magnet link is being looked for.
+    Searching(metadata::Progress),
+    /// The metadata is here.
+    Metadata(Box<Metainfo>),
     /// What was found on disk.
     Found(Found),
     /// The port that peers can dial, and the id by which they know us.
@@ -230,12 +248,27 @@ pub struct Session {
 
 impl Session {
     pub fn start(options: Options) -> Result<Session> {
+        Session::spawn(move |wires| run::run(&options, wires))
+    }
+
+    /// Begins with a magnet link: `options` are those of [`Metainfo::from_magnet`]. When the metadata
+    /// is here, `then` says how to go on; it runs on the session's thread.
+    pub fn start_magnet(options: Options, then: Then) -> Result<Session> {
+        Session::spawn(move |wires| hunt::run(&options, then, wires))
+    }
+
+    fn spawn(body: impl FnOnce(run::Wires) -> Result<Summary> + Send + 'static) -> Result<Session> {
         let (updates, inbox) = bounded(UPDATES_MAX);
         let (events, session_inbox) = bounded(EVENTS_MAX);
-        let wires = run::Wires { events: events.clone(), inbox: session_inbox, updates };
+        let wires = run::Wires {
+            events: events.clone(),
+            inbox: session_inbox,
+            updates,
+            backlog: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("session".to_owned())
-            .spawn(move || run::run(&options, wires))
+            .spawn(move || body(wires))
             .context("cannot start a thread")?;
         Ok(Session { updates: inbox, events, thread })
     }

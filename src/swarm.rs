@@ -18,6 +18,7 @@ mod decision;
 mod dialling;
 mod extended;
 mod giving;
+mod heritage;
 mod peer;
 mod pex;
 mod pieces;
@@ -48,8 +49,11 @@ use crate::wire::message::Message;
 pub use account::Account;
 use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
-pub use giving::Goal;
+pub use dialling::CROSSWISE;
+pub use giving::{Goal, QUEUE_MAX};
+pub use heritage::{Heir, Heritage};
 use peer::Peer;
+pub use pex::makes_sense;
 use rationing::Rationing;
 pub use snapshot::{Row, Snapshot};
 pub use status::{Status, Stuck};
@@ -352,7 +356,7 @@ impl Swarm {
                 self.tracker_error = Some(error);
             }
             Fact::DhtSearched { answered } => self.dht_answered |= answered != 0,
-            Fact::Connected { conn, hello } => self.connected(conn, hello, now),
+            Fact::Connected { conn, hello } => self.connected(conn, hello, false, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),
             Fact::Stored { piece } => self.stored(piece, now),

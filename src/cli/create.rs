@@ -83,7 +83,7 @@ fn wishes(args: &Args) -> Result<Wishes> {
     })
 }
 
-fn cannot_write(target: &Path) -> String {
+pub(super) fn cannot_write(target: &Path) -> String {
     format!("cannot write {}", target.display())
 }
 
@@ -94,7 +94,7 @@ fn folder_of(target: &Path) -> &Path {
     }
 }
 
-fn check_target(target: &Path, force: bool) -> Result<()> {
+pub(super) fn check_target(target: &Path, force: bool) -> Result<()> {
     if !fs::metadata(folder_of(target)).context("its folder")?.is_dir() {
         bail!("its folder is a file");
     }
@@ -106,7 +106,7 @@ fn check_target(target: &Path, force: bool) -> Result<()> {
 }
 
 /// Writes all or nothing: what was there stays if the disk is full.
-fn write(target: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
+pub(super) fn write(target: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
     let temporary = folder_of(target).join(format!(".piecemeal-{}.tmp", std::process::id()));
     let path = if force { &temporary } else { target };
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;

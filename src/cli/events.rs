@@ -6,6 +6,7 @@
 use anyhow::Result;
 
 use super::Exit;
+use super::fetch;
 use super::output::Output;
 use crate::json::{self, Object};
 use crate::printable::printable_bytes;
@@ -40,6 +41,13 @@ pub fn of(update: &Update) -> Object {
         Update::Checking { done, total } => {
             event("checking").num("done", *done).num("total", *total)
         }
+        Update::Searching(search) => event("searching")
+            .num("have", search.have)
+            .num("pieces", search.pieces)
+            .num("peers", search.connected as u64)
+            .num("known", search.known as u64)
+            .str("message", &search.to_string()),
+        Update::Metadata(torrent) => fetch::json(torrent),
         Update::Found(found) => event("found")
             .num("have", found.have)
             .num("pieces", found.pieces)

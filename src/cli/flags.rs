@@ -27,7 +27,7 @@ use crate::select::Selection;
 
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Args {
     pub help: Option<Help>,
     pub version: bool,
@@ -81,6 +81,9 @@ pub struct Args {
     pub source: Option<String>,
     pub no_date: bool,
     pub force: bool,
+    pub fetch: bool,
+    pub metadata_only: bool,
+    pub save_torrent: Option<PathBuf>,
     pub trace: Option<String>,
     /// The only piece that is wanted.
     pub piece: Option<u32>,
@@ -334,8 +337,14 @@ mod tests {
             said("get x --port 99999"),
             "--port 99999: expected a port, 1 to 65535, or 0 for any"
         );
-        assert_eq!(said("show x --port 1"), "--port belongs to get, seed, peers, not to show");
-        assert_eq!(said("--port 1 show x"), "--port belongs to get, seed, peers, not to show");
+        assert_eq!(
+            said("create x --port 1"),
+            "--port belongs to get, seed, peers, show, verify, not to create"
+        );
+        assert_eq!(
+            said("--port 1 create x"),
+            "--port belongs to get, seed, peers, show, verify, not to create"
+        );
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
         assert_eq!(
             said("--listen 127.0.0.1:1 get x"),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
-use crossbeam_channel::RecvTimeoutError;
+use anyhow::{Result, anyhow};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::flags::Args;
 use super::hook::Hook;
@@ -16,12 +16,15 @@ use super::input::{self, Input};
 use super::output::is_closed_pipe;
 use super::place::{self, Place};
 use super::view::View;
-use super::{Exit, Misuse, one_operand, show, signals};
+use super::{Exit, Misuse, fetch, one_operand, show, signals};
 use crate::dht_node;
 use crate::limit::Limit;
+use crate::magnet::Magnet;
+use crate::metainfo::Metainfo;
 use crate::printable::printable;
 use crate::select::Selection;
-use crate::session::{Options, Outcome, Session, Update};
+use crate::session::{Options, Outcome, Session, Summary, Update};
+use crate::storage::Layout;
 use crate::stream::Output;
 use crate::swarm::Goal;
 use crate::terminal::eprint_line;
@@ -47,48 +50,53 @@ pub fn seed(args: &Args) -> Result<Exit> {
 
 fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let Some(operand) = one_operand(args) else { return Ok(Exit::Usage) };
-    let trace = match args.trace.as_deref().map(Trace::of) {
-        None => Trace::off(),
-        Some(Ok(trace)) => trace,
-        Some(Err(word)) => {
-            let topics = TOPICS.join(", ");
-            eprint_line(&format!(
-                "piecemeal: --trace={}: topics are {topics}; also bytes, peer=IP",
-                printable(&word)
-            ));
-            return Ok(Exit::Usage);
-        }
-    };
+    if args.metadata_only {
+        return fetch::metadata_only(args, operand);
+    }
+    let Some(trace) = trace(args) else { return Ok(Exit::Usage) };
     if args.json && place::is_stream(args) {
         return Err(Misuse("-o - and --json both want standard output".to_owned()).into());
     }
-    let torrent = match input::load(operand, args.proxy.as_ref())? {
-        Input::Torrent(torrent) => torrent,
-        Input::Magnet(_) => bail!(
-            "cannot download from a magnet link yet: it takes the metadata from peers (BEP 9), \
-             which is not spoken here; use the .torrent file"
-        ),
-    };
     if args.list {
-        return show::list(&torrent, args.json);
+        return match fetch::load(args, operand)? {
+            Ok(torrent) => show::list(&torrent, args.json),
+            Err(exit) => Ok(exit),
+        };
     }
-    let name = torrent.name.clone();
+    let (input, super_seed) = (input::load(operand, args.proxy.as_ref())?, args.super_seed);
     let recorder = args.trace_file.as_ref();
-    let recorder = recorder.map(|path| Recorder::create(path, torrent.info_hash)).transpose()?;
+    let recorder = recorder.map(|path| Recorder::create(path, input.info_hash())).transpose()?;
     let trace = recorder.as_ref().map_or(trace, |recorder| trace.recorded(recorder));
-    let super_seed = args.super_seed;
-    let trackers = torrent.trackers.clone();
-    let place = place::place(args, Arc::from(torrent), Selection::default())?;
-    let usual = options(args, &place, trackers, trace);
-    let options = Options { goal, seed_only, super_seed, ..usual };
-    let kept = place.layout.root().display().to_string();
-    let kept = place.temporary.is_none().then_some(kept);
-    let mut hook = Hook::new(args, &options.layout);
+    // What becomes of a torrent that is known: its place is told, and kept until all is over.
+    let (told, known) = bounded(1);
+    let own = args.clone();
+    let go_on = move |torrent: Metainfo, offered| {
+        fetch::save(&own, &torrent)?;
+        let trackers = torrent.trackers.clone();
+        let place = place::place(&own, Arc::new(torrent), offered)?;
+        let usual = options(&own, place.layout.clone(), trackers, trace);
+        let stream = place.streams.then_some(standard_output as Output);
+        let in_order = usual.in_order || place.streams;
+        let temporary = place.temporary.is_some();
+        let _ = told.try_send(place);
+        Ok(Options { goal, seed_only, super_seed, stream, in_order, temporary, ..usual })
+    };
     let interrupted = signals::catch()?;
-    let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
-    view.name(&name);
-    let followed = follow(&session, &interrupted, &mut view, &mut hook);
+    let session = match input {
+        Input::Torrent(torrent) => {
+            view.name(&torrent.name);
+            Session::start(go_on(*torrent, Selection::default())?)?
+        }
+        Input::Magnet(magnet) => {
+            let first = magnet_options(args, &magnet, trace)?;
+            let offered = magnet.select.as_deref().map(Selection::offered).unwrap_or_default();
+            let then = move |torrent| go_on(torrent, offered).map(Some);
+            Session::start_magnet(first, Box::new(then))?
+        }
+    };
+    let mut job = Job { args, known, place: None, hook: None };
+    let followed = follow(&session, &interrupted, &mut view, || job.complete());
     if followed.is_err() {
         session.stopper().stop();
     }
@@ -97,35 +105,98 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let summary = summary?;
     view.finish();
     if summary.outcome == Outcome::Complete {
-        place.deliver(args)?;
+        job.place().map_or(Ok(()), |place| place.deliver(args))?;
+        if !seed_only {
+            job.complete()?;
+        }
     }
-    if summary.outcome == Outcome::Complete && !seed_only {
-        hook.start()?;
-    }
-    let exit = followed.and_then(|()| view.end(&name, kept.as_deref(), &summary));
+    let exit = followed.and_then(|()| job.last_word(&mut view, &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
             Err(anyhow!("stopped before the end: {err:#}"))
         }
-        exit => hook.wait(args.json).and(exit),
+        exit => job.hook.map_or(Ok(()), |hook| hook.wait(args.json)).and(exit),
     }
 }
 
-fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Trace) -> Options {
+/// What is to be done when all is here, and where that is.
+struct Job<'a> {
+    args: &'a Args,
+    /// Tells the place once, when the torrent is known.
+    known: Receiver<Place>,
+    place: Option<Place>,
+    hook: Option<Hook>,
+}
+
+impl Job<'_> {
+    fn place(&mut self) -> Option<&Place> {
+        self.place = self.place.take().or_else(|| self.known.try_recv().ok());
+        self.place.as_ref()
+    }
+
+    fn last_word(&mut self, view: &mut View, summary: &Summary) -> Result<Exit> {
+        let place = self.place();
+        let name = place.map_or("", |place| &place.layout.torrent().name);
+        let kept = place.filter(|place| place.temporary.is_none());
+        let kept = kept.map(|place| place.layout.root().display().to_string());
+        view.end(name, kept.as_deref(), summary)
+    }
+
+    /// Starts the hook, unless it has been started.
+    fn complete(&mut self) -> Result<()> {
+        let args = self.args;
+        if self.hook.is_none()
+            && let Some(place) = self.place()
+        {
+            self.hook = Some(Hook::new(args, &place.layout));
+        }
+        self.hook.as_mut().map_or(Ok(()), Hook::start)
+    }
+}
+
+/// The trace that was asked for; `None` if the filter names what cannot be traced, and standard error
+/// has said so.
+pub(super) fn trace(args: &Args) -> Option<Trace> {
+    match args.trace.as_deref().map(Trace::of) {
+        None => Some(Trace::off()),
+        Some(Ok(trace)) => Some(trace),
+        Some(Err(word)) => {
+            let topics = TOPICS.join(", ");
+            eprint_line(&format!(
+                "piecemeal: --trace={}: topics are {topics}; also bytes, peer=IP",
+                printable(&word)
+            ));
+            None
+        }
+    }
+}
+
+/// The options for looking for a magnet link's metadata: those of a torrent of which nothing is known
+/// but what the link says.
+pub(super) fn magnet_options(args: &Args, magnet: &Magnet, trace: Trace) -> Result<Options> {
+    let torrent = Metainfo::from_magnet(magnet);
+    let trackers = torrent.trackers.clone();
+    let options = options(args, Layout::below(Arc::new(torrent), "."), trackers, trace);
+    Ok(Options { hosts: magnet.peers.clone(), ..options })
+}
+
+/// The options for a torrent. They are made twice for a magnet link: before its metadata is here
+/// ([`Metainfo::is_known`] tells), and after.
+fn options(args: &Args, layout: Layout, mut trackers: Vec<Vec<String>>, trace: Trace) -> Options {
     trackers.extend(args.announce.iter().cloned());
     if args.no_tracker {
         trackers.clear();
     }
-    let mut web_seeds = place.layout.torrent().web_seeds.clone();
+    let mut web_seeds = layout.torrent().web_seeds.clone();
     web_seeds.extend(args.web_seeds.iter().cloned());
     if args.no_webseed {
         web_seeds.clear();
     }
     let bootstrap = (!args.dht_bootstrap.is_empty()).then(|| args.dht_bootstrap.clone());
-    let nodes = place.layout.torrent().nodes.clone();
+    let nodes = layout.torrent().nodes.clone();
     let dht = dht_node::Config { bootstrap, nodes, ..dht_node::Config::default() };
-    let usual = Options::at(place.layout.clone());
+    let usual = Options::at(layout);
     Options {
         listen: args.listen,
         port: args.port,
@@ -139,9 +210,7 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
         pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
-        in_order: args.sequential || place.streams,
-        stream: place.streams.then_some(standard_output as Output),
-        temporary: place.temporary.is_some(),
+        in_order: args.sequential,
         check: args.check,
         download_limit: Limit::of(args.max_download_limit),
         upload_limit: Limit::of(args.max_upload_limit),
@@ -161,11 +230,11 @@ fn standard_output() -> std::io::Result<std::fs::File> {
 }
 
 /// Shows what happens until the session has ended.
-fn follow(
+pub(super) fn follow(
     session: &Session,
     interrupted: &AtomicBool,
     view: &mut View,
-    hook: &mut Hook,
+    mut on_complete: impl FnMut() -> Result<()>,
 ) -> Result<()> {
     let mut stopping = false;
     let asked = signals::asked()?;
@@ -180,7 +249,7 @@ fn follow(
         match session.updates().recv_timeout(GLANCE) {
             Ok(update) => {
                 if let Update::Complete(_) = update {
-                    hook.start()?;
+                    on_complete()?;
                 }
                 view.update(update)?;
             }

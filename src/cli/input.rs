@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use ureq::ResponseExt;
 use ureq::http::Uri;
 
+use crate::hash::Sha1;
 use crate::magnet::Magnet;
 use crate::metainfo::{Metainfo, TORRENT_LEN_MAX};
 use crate::proxy::Proxy;
@@ -37,6 +38,15 @@ const SHOWN_MAX: usize = 256;
 pub enum Input {
     Torrent(Box<Metainfo>),
     Magnet(Magnet),
+}
+
+impl Input {
+    pub fn info_hash(&self) -> Sha1 {
+        match self {
+            Input::Torrent(torrent) => torrent.info_hash,
+            Input::Magnet(magnet) => magnet.info_hash,
+        }
+    }
 }
 
 /// Loads what a TORRENT operand names; an address through `proxy`, if there is one.

@@ -8,6 +8,7 @@
 use anyhow::Result;
 
 use super::Exit;
+use super::fetch;
 use super::flags::Args;
 use super::input::{self, Input};
 use super::output::Output;
@@ -18,7 +19,13 @@ use crate::printable::printable;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let input = input::load(operand, args.proxy.as_ref())?;
+    let input = match input::load(operand, args.proxy.as_ref())? {
+        Input::Magnet(_) if args.fetch => match fetch::load(args, operand)? {
+            Ok(torrent) => Input::Torrent(Box::new(torrent)),
+            Err(exit) => return Ok(exit),
+        },
+        input => input,
+    };
     let mut out = Output::new();
     match (&input, args.json) {
         (Input::Torrent(torrent), true) => out.line(torrent_json(torrent, args.piece_hashes))?,

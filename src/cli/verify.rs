@@ -9,10 +9,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use super::fetch;
 use super::flags::Args;
-use super::input::{self, Input};
 use super::output::Output;
 use super::{Exit, Misuse};
 use crate::check::{self, Found};
@@ -28,13 +28,14 @@ const NAMED_MAX: usize = 10;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let Input::Torrent(torrent) = input::load(operand, args.proxy.as_ref())? else {
-        bail!("{}: a magnet link has no hashes; give the .torrent", input::shown(operand));
-    };
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
     // A folder that is not there is rather a mistake in the command than missing data.
     let folder = Folder::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
-    let layout = Layout::below(Arc::from(torrent), dir);
+    let torrent = match fetch::load(args, operand)? {
+        Ok(torrent) => torrent,
+        Err(exit) => return Ok(exit),
+    };
+    let layout = Layout::below(Arc::new(torrent), dir);
     let layout = layout.select(&args.select).map_err(|err| Misuse(err.to_string()))?;
     let mut progress = Progress::new(args.quiet, true);
     // With some files only, their border pieces can be told by what was kept aside of them.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::flags::Args;
 use super::help::wrapped;
-use super::{Exit, events, look};
+use super::{Exit, events, fetch, look};
 use crate::printable::printable;
 use crate::progress::{self, Progress};
 use crate::session::{Found, Outcome, Summary, Update};
@@ -114,6 +114,11 @@ impl View {
         match update {
             Update::Look(snapshot) => self.look(&snapshot),
             Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
+            Update::Searching(search) => self.progress.searching(&search.to_string()),
+            Update::Metadata(torrent) => {
+                self.progress.name(&torrent.name);
+                self.progress.say(&format!("metadata: {}", fetch::text(&torrent)));
+            }
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
             Update::Complete(status) => self.progress.say(&format!(
@@ -148,7 +153,7 @@ impl View {
                 false => Ok(()),
             };
         }
-        if let Update::Status(_) = update {
+        if let Update::Status(_) | Update::Searching(_) = update {
             if self.last_json.is_some_and(|last| last.elapsed() < JSON_EVERY) {
                 return Ok(());
             }
@@ -229,7 +234,7 @@ fn found_line(found: &Found) -> Option<String> {
 fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
     let name = terminal::isolated(&printable(name));
     let status = &summary.status;
-    let complete = status.have == status.pieces;
+    let complete = status.have == status.pieces && status.pieces != 0;
     match summary.outcome {
         Outcome::ReaderLeft => format!(
             "{name}: whoever read it has left; {} of {} pieces were here",
@@ -260,6 +265,9 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
                 units::size(rate as u64),
                 given(status)
             )
+        }
+        _ if status.pieces == 0 => {
+            "stopped before the metadata of the magnet link was here".to_owned()
         }
         _ => {
             let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);

@@ -50,6 +50,8 @@ pub enum Task {
     Order(Order),
     /// Send this block, of a piece that is verified.
     Upload(Verified, Span),
+    /// From now on there is something to read from.
+    Storage(Box<Reading>),
 }
 
 pub struct Writer {
@@ -61,7 +63,8 @@ pub struct Writer {
     pub asked: Sender<Span>,
     /// What has been sent is told here.
     pub events: Sender<Event>,
-    pub storage: Reading,
+    /// `None` until the metadata of a magnet link is here.
+    pub storage: Option<Reading>,
     pub limit: Limit,
     pub queue: VecDeque<(Verified, Span)>,
     pub portion: Portion,
@@ -143,6 +146,7 @@ impl Writer {
     fn take(&mut self, task: Task, bytes: &mut Vec<u8>) -> Result<(), Over> {
         match task {
             Task::Upload(verified, span) => self.queue.push_back((verified, span)),
+            Task::Storage(storage) => self.storage = Some(*storage),
             Task::Order(Order::Say(message)) => self.say(&message, bytes),
             Task::Order(Order::Upload(_)) => unreachable!("the session adds the token"),
             Task::Order(Order::Metadata { id, piece }) => self.give_metadata(id, piece, bytes),
@@ -171,7 +175,8 @@ impl Writer {
 
     /// A piece of the metadata (BEP 9). Made only now: a queue of them is a queue of numbers.
     fn give_metadata(&self, id: u8, piece: u32, bytes: &mut Vec<u8>) {
-        let info = &self.storage.torrent().info;
+        let Some(storage) = &self.storage else { return };
+        let info = &storage.torrent().info;
         let Some(range) = metadata::range(piece, info.len()) else { return };
         let total_size = info.len() as u32;
         let data = Metadata::Data { piece, total_size, bytes: &info[range] };
@@ -224,11 +229,19 @@ impl Writer {
 
     /// Header, bytes, header, bytes: all in one call where the socket takes it.
     fn send(&mut self, spans: &[(Verified, Span)]) -> Result<(), Over> {
+        // Orders to upload come after it.
+        let mut storage = self.storage.take().ok_or(Over)?;
+        let sent = self.send_from(&mut storage, spans);
+        self.storage = Some(storage);
+        sent
+    }
+
+    fn send_from(&self, storage: &mut Reading, spans: &[(Verified, Span)]) -> Result<(), Over> {
         let mut headers = Vec::with_capacity(spans.len() * BLOCK_HEADER_LEN);
         let mut blocks: Vec<Slices> = Vec::with_capacity(spans.len());
         for (verified, span) in spans {
             self.say(&Message::Block(*span), &mut headers);
-            match self.storage.slices(verified, *span) {
+            match storage.slices(verified, *span) {
                 Ok(slices) => blocks.push(slices),
                 Err(err) => {
                     // The disk does not give what it took: this run must not go on.
@@ -245,13 +258,13 @@ impl Writer {
         }
         let mut rest = parts.as_mut_slice();
         while !rest.is_empty() {
-            match self.socket.write_vectored(rest) {
+            match (&self.socket).write_vectored(rest) {
                 Ok(0) => return Err(Over),
                 Ok(n) => IoSlice::advance_slices(&mut rest, n),
                 Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(err) => {
                     let spans = spans.iter().map(|(_, span)| *span);
-                    if let Some(fault) = self.storage.fault(&err, spans) {
+                    if let Some(fault) = storage.fault(&err, spans) {
                         let _ = self.events.send(Event::Failed(fault));
                     }
                     return Err(Over);

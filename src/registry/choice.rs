@@ -3,6 +3,8 @@
 //! ```text
 //! asker      is told
 //! seed       leechers                    a seed has nothing to get from a seed
+//!            but where there are none, a few seeds: some clients that have a magnet link only say
+//!            that nothing is left (aria2, rqbit)
 //! leecher    both, as they come; but at least a quarter of the places goes to each kind
 //! ```
 //!
@@ -23,6 +25,9 @@ use super::{Announce, Peer, Swarm, Told};
 /// out of the asker's reach, finding the others is not worth more.
 const LOOKS_PER_SEAT: usize = 8;
 
+/// How many seeds a lonely seed is told of: enough for the metadata, and few dials in vain.
+const SEEDS_FOR_A_SEED: usize = 5;
+
 pub fn choose(
     swarm: &Swarm,
     asker: &Announce,
@@ -37,7 +42,10 @@ pub fn choose(
     for v6 in [own_family, !own_family].into_iter().take(families) {
         let (seeds, leechers) = (swarm.crowd(true, v6), swarm.crowd(false, v6));
         let room = wanted - chosen.len();
-        let of_seeds = seats(asker.complete, room, seeds.len(), leechers.len());
+        let of_seeds = match asker.complete && leechers.is_empty() {
+            true => room.min(SEEDS_FOR_A_SEED),
+            false => seats(asker.complete, room, seeds.len(), leechers.len()),
+        };
         // What one kind leaves empty, because the asker is of that kind itself, the other takes.
         take(seeds, of_seeds, asker, home, rng, &mut chosen);
         let room = wanted - chosen.len();

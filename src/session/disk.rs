@@ -12,17 +12,28 @@ use super::run::Wires;
 use super::{Found, Options, Update};
 use crate::bitfield::Bitfield;
 use crate::check::{self, Existing};
-use crate::event::Event;
+use crate::event::{EVENTS_MAX, Event};
 use crate::hash::{PieceHashes, VerifiedSet};
 use crate::resume;
 use crate::storage::{self, Aside, Writing};
 use crate::swarm::TICK;
 
+/// Events that are kept while the disk is looked at. Only an empty place is looked at while peers are
+/// connected, and that takes no time.
+const BACKLOG_MAX: usize = 4 * EVENTS_MAX;
+
 /// Finds out what is on disk. `None`: the user stopped it.
-pub fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
+pub fn look(options: &Options, wires: &mut Wires) -> Result<Option<Existing>> {
     let mut last = Instant::now();
     let mut progress = |done, total| {
-        let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
+        let mut stopped = false;
+        for event in wires.inbox.try_iter() {
+            match event {
+                Event::Stop => stopped = true,
+                event if wires.backlog.len() < BACKLOG_MAX => wires.backlog.push(event),
+                _ => {}
+            }
+        }
         if TICK <= last.elapsed() {
             last = Instant::now();
             let _ = wires.updates.try_send(Update::Checking { done, total });

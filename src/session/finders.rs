@@ -10,7 +10,7 @@
 //!
 //! Layer: head. Owned by the session's thread, from before the first connection to after the last.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle, Scope};
@@ -20,14 +20,19 @@ use crossbeam_channel::Sender;
 
 use super::Options;
 use crate::address_book::Source;
-use crate::dht_node::{DhtNode, Sockets};
+use crate::dht_node::{self, DhtNode, Sockets};
 use crate::event::Event;
 use crate::hash::Sha1;
+use crate::hostport::HostPort;
 use crate::listener::{self, Listening};
 use crate::lsd::Lsd;
+use crate::metainfo::Metainfo;
 use crate::port_map::PortMap;
 use crate::swarm::Fact;
-use crate::tracker::{Me, Totals, Trackers};
+use crate::tracker::{Me, Report, Totals, Trackers};
+
+/// How many of the addresses of one name are tried.
+const ADDRESSES_OF_A_NAME: usize = 8;
 
 /// Where others come in.
 pub struct Doors<'env> {
@@ -36,8 +41,17 @@ pub struct Doors<'env> {
     pub sockets: Option<Sockets>,
 }
 
-impl Doors<'_> {
-    /// Where we are a node of the DHT: the ports of IPv4 and IPv6.
+impl<'env> Doors<'env> {
+    /// The DHT's sockets are at the port at which peers dial us if possible. Without any, others find
+    /// peers. A private torrent has none (BEP 27), and a proxy takes no datagrams.
+    pub fn open(options: &Options, listening: &'env Listening) -> Doors<'env> {
+        let private = options.layout.torrent().private;
+        let wanted = options.dht.is_some() && !private && options.proxy.is_none();
+        let open = || Sockets::open(options.listen, listening.port).ok();
+        Doors { listening, sockets: wanted.then(open).flatten() }
+    }
+
+    /// Where the DHT is reached, over IPv4 and over IPv6.
     pub fn dht_ports(&self) -> [Option<u16>; 2] {
         [false, true].map(|v6| self.sockets.as_ref()?.port(v6))
     }
@@ -51,6 +65,8 @@ pub struct Finders<'env> {
     port_map: Option<PortMap>,
     /// Never for a private torrent (BEP 27): no socket was opened then.
     dht: Option<DhtNode>,
+    /// Its thread, where it had to end before us.
+    retired: Option<JoinHandle<()>>,
     info_hash: Sha1,
 }
 
@@ -66,6 +82,7 @@ impl<'env> Finders<'env> {
     ) -> Result<Finders<'env>> {
         let Doors { listening, sockets } = doors;
         listen(scope, listening, events)?;
+        look_up(options.hosts.clone(), options.proxy.is_some(), events.clone())?;
         let totals = Arc::new(Totals::default());
         totals.left.store(left, Ordering::Relaxed);
         let sender = events.clone();
@@ -98,7 +115,7 @@ impl<'env> Finders<'env> {
         };
         let dht = sockets.zip(options.dht.clone()).map(start).transpose()?;
         dht.iter().for_each(|dht| dht.search(info_hash, port, left == 0));
-        Ok(Finders { listening, trackers, totals, lsd, port_map, dht, info_hash })
+        Ok(Finders { listening, trackers, totals, lsd, port_map, dht, retired: None, info_hash })
     }
 
     /// A peer is a node of the DHT too.
@@ -114,6 +131,15 @@ impl<'env> Finders<'env> {
             outside => outside,
         };
         self.dht.iter().for_each(|dht| dht.search(self.info_hash, port, seed));
+    }
+
+    /// The metadata of a magnet link is here: of a private torrent only the trackers may speak from
+    /// now on (BEP 27).
+    pub fn learned(&mut self, torrent: &Metainfo) {
+        if torrent.private {
+            self.lsd.take().into_iter().for_each(Lsd::stop);
+            self.retired = self.dht.take().map(DhtNode::end);
+        }
     }
 
     /// Asks for more peers, where the rules allow it.
@@ -149,7 +175,7 @@ impl<'env> Finders<'env> {
             port_map.stop();
         }
         // It saves its table while the trackers are told.
-        let dht = self.dht.map(DhtNode::end);
+        let dht = self.dht.map(DhtNode::end).or(self.retired);
         let trackers = self.trackers;
         let body = move || {
             trackers.stop();
@@ -172,6 +198,31 @@ impl Farewell {
     }
 }
 
+/// Looks up the peers that are known by name; not past a proxy, which would be a leak. The thread may
+/// outlive the session, if the look-up hangs; it holds nothing.
+fn look_up(hosts: Vec<HostPort>, proxied: bool, events: Sender<Event>) -> Result<()> {
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    let body = move || {
+        for HostPort { host, port } in hosts {
+            let addrs: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+                Ok(ip) => vec![SocketAddr::new(ip, port)],
+                Err(_) if proxied => continue,
+                Err(_) => {
+                    let addrs = (host.as_str(), port).to_socket_addrs().into_iter().flatten();
+                    addrs.take(ADDRESSES_OF_A_NAME).collect()
+                }
+            };
+            let fact = Fact::Addresses { source: Source::User, addrs };
+            if events.send(Event::Fact(fact)).is_err() {
+                return;
+            }
+        }
+    };
+    Builder::new().name("names".to_owned()).spawn(body).context("cannot start a thread").map(drop)
+}
+
 /// One thread for each family that we listen at.
 fn listen<'scope>(
     scope: &'scope Scope<'scope, '_>,
@@ -186,4 +237,30 @@ fn listen<'scope>(
             .context("cannot start a thread")?;
     }
     Ok(())
+}
+
+/// What a tracker's report is to those that decide.
+pub fn fact(report: &Report) -> Option<Fact> {
+    match report {
+        Report::Answered { peers, .. } => {
+            Some(Fact::Addresses { source: Source::Tracker, addrs: peers.clone() })
+        }
+        Report::Failed { .. } | Report::Ignored { .. } => {
+            Some(Fact::TrackerFailed { error: report.to_string() })
+        }
+        Report::Asking { .. } => None,
+    }
+}
+
+/// What a report of the DHT is to those that decide.
+pub fn dht_fact(report: &dht_node::Report) -> Option<Fact> {
+    match report {
+        dht_node::Report::Found { peers, .. } => {
+            Some(Fact::Addresses { source: Source::Dht, addrs: peers.clone() })
+        }
+        dht_node::Report::Searched { searched, .. } => {
+            Some(Fact::DhtSearched { answered: searched.answered })
+        }
+        _ => None,
+    }
 }

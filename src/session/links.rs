@@ -41,17 +41,17 @@ pub struct Links<'scope, 'env> {
 
 /// What the threads of a connection are given beside its socket.
 pub struct Supplies {
-    /// Cloned for each writer.
-    pub storage: Reading,
+    /// Cloned for each writer; `None` until the metadata is here.
+    pub storage: Option<Reading>,
     pub download_limit: Limit,
     pub upload_limit: Limit,
     pub proxy: Option<Proxy>,
 }
 
 impl Supplies {
-    pub fn new(options: &Options, storage: Reading) -> Supplies {
+    pub fn new(options: &Options) -> Supplies {
         Supplies {
-            storage,
+            storage: None,
             download_limit: options.download_limit.clone(),
             upload_limit: options.upload_limit.clone(),
             proxy: options.proxy.clone(),
@@ -77,6 +77,21 @@ impl<'scope, 'env> Links<'scope, 'env> {
         supplies: Supplies,
     ) -> Links<'scope, 'env> {
         Links { scope, context, outlets, supplies, open: HashMap::new() }
+    }
+
+    /// The torrent is known: so many pieces, and this is where verified ones are read from.
+    pub fn know(&mut self, pieces: u32, storage: Reading) {
+        self.context.pieces = Some(pieces);
+        let conns: Vec<ConnId> = self.open.keys().copied().collect();
+        conns
+            .into_iter()
+            .for_each(|conn| self.tell(conn, Task::Storage(Box::new(storage.clone()))));
+        self.supplies.storage = Some(storage);
+    }
+
+    /// Where readers, and web seeds, hand in what they get.
+    pub fn outlets(&self) -> &Outlets {
+        &self.outlets
     }
 
     /// Starts to dial an address. An error is reported like one of the dial itself.

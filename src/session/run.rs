@@ -14,30 +14,28 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender};
 
 use super::disk::{keep, look, proofs, put_in_order};
-use super::finders::{Doors, Finders};
-use super::links::{Links, Supplies, chunk_pool};
+use super::finders::{self, Doors, Finders};
+use super::hands::Hands;
+use super::links::Links;
 use super::web::WebSeeds;
 use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
 use crate::check::Existing;
-use crate::dht_node::{self, Sockets};
-use crate::event::{DELIVERIES_MAX, Event};
+use crate::event::Event;
 use crate::hash::VerifiedSet;
 use crate::listener::Listening;
-use crate::peer::Context;
-use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
 use crate::storage::{self, Reading, Writing};
 use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
-use crate::tracker::{Me, Report};
+use crate::tracker::Report;
 use crate::wire::extended::Offer;
-use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::handshake::PeerId;
 use crate::wire::metadata::METADATA_LEN_MAX;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
@@ -53,20 +51,58 @@ pub struct Wires {
     pub events: Sender<Event>,
     pub inbox: Receiver<Event>,
     pub updates: Sender<Update>,
+    /// What came while the disk was looked at, with peers connected already.
+    pub backlog: Vec<Event>,
 }
 
-/// The session's thread.
-pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
-    let rng = fastrand::Rng::new();
-    let Some(mut existing) = look(options, &wires)? else {
-        return Ok(nothing_to_do(options, Outcome::Stopped, None));
+/// The session's thread, for a torrent that is known.
+pub fn run(options: &Options, mut wires: Wires) -> Result<Summary> {
+    let mut rng = fastrand::Rng::new();
+    let disk = match ready(options, &mut wires)? {
+        Ready::Over(summary) => return Ok(*summary),
+        Ready::Go(disk) => *disk,
     };
+    let listening = listen(options)?;
+    let doors = Doors::open(options, &listening);
+    let ids = (PeerId::random(&mut rng), rng.u32(..));
+    let now = Instant::now();
+    let config = config(options, ids.0, listening.port, doors.dht_ports());
+    let mut swarm = Swarm::new(config, disk.have.clone(), rng, now);
+    let addrs = options.peers.clone();
+    swarm.handle(now, Fact::Addresses { source: Source::User, addrs });
+    std::thread::scope(|scope| {
+        let left = swarm.left();
+        let hands = Hands::start(scope, options, doors, &wires, ids, left)?;
+        Run::start(scope, options, wires, swarm, disk, hands)?.go()
+    })
+}
+
+pub fn listen(options: &Options) -> Result<Listening> {
+    if options.proxy.is_some() {
+        return Ok(Listening::nowhere());
+    }
+    Listening::open(options.listen, options.port).with_context(|| match options.port {
+        Some(port) => format!("cannot listen at port {port}"),
+        None => "cannot listen at any port".to_owned(),
+    })
+}
+
+/// Whether there is anything to do for peers.
+pub enum Ready {
+    Go(Box<Disk>),
+    Over(Box<Summary>),
+}
+
+/// Finds out what is on disk, and opens it.
+pub fn ready(options: &Options, wires: &mut Wires) -> Result<Ready> {
+    let over = |outcome, have| Ok(Ready::Over(Box::new(nothing_to_do(options, outcome, have))));
+    let Some(mut existing) = look(options, wires)? else { return over(Outcome::Stopped, None) };
     let wanted = options.layout.wanted();
     let done = wanted.iter().all(|piece| existing.have.contains(piece));
     if done {
         put_in_order(options, &mut existing)?;
         if options.goal.is_none() && options.stream.is_none() {
-            return Ok(nothing_to_do(options, Outcome::Complete, Some(existing.have)));
+            return over(Outcome::Complete, Some(existing.have));
         }
     } else if options.seed_only {
         let place = options.layout.root();
@@ -74,39 +110,20 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
         bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
     let Existing { have, aside, .. } = existing;
-    let disk = if done {
+    Ok(Ready::Go(Box::new(if done {
         Disk { writing: None, reading: Reading::open(options.layout.clone(), aside)?, have }
     } else {
         let (writing, reading) = storage::open_with(&options.layout, &have, &aside)?;
         Disk { writing: Some(writing), reading, have }
-    };
-    let listening = match &options.proxy {
-        Some(_) => Listening::nowhere(),
-        None => {
-            Listening::open(options.listen, options.port).with_context(|| match options.port {
-                Some(port) => format!("cannot listen at port {port}"),
-                None => "cannot listen at any port".to_owned(),
-            })?
-        }
-    };
-    let doors = Doors { sockets: dht_sockets(options, listening.port), listening: &listening };
-    std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, doors)?.go())
-}
-
-/// The DHT's sockets, at the port at which peers dial us if possible. Without any, others find peers.
-/// A private torrent has none (BEP 27), and a proxy takes no datagrams.
-fn dht_sockets(options: &Options, port: u16) -> Option<Sockets> {
-    let private = options.layout.torrent().private;
-    let wanted = options.dht.is_some() && !private && options.proxy.is_none();
-    wanted.then(|| Sockets::open(options.listen, port).ok()).flatten()
+    })))
 }
 
 /// What is on disk, and the ways to it.
-struct Disk {
+pub struct Disk {
     /// `None` where nothing is to be written.
     writing: Option<Writing>,
     reading: Reading,
-    have: Bitfield,
+    pub have: Bitfield,
 }
 
 /// How many connections the operating system lets us have: each takes three descriptors (reader,
@@ -118,8 +135,13 @@ fn connections_max() -> Option<usize> {
     Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
 }
 
+/// Connections at most.
+pub fn max_peers(options: &Options) -> usize {
+    connections_max().map_or(options.max_peers, |max| max.min(options.max_peers))
+}
+
 /// The end of a session that needed nobody.
-fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
+pub fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
@@ -129,7 +151,12 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     Summary { outcome, status, accounts, web_seeds, time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>; 2]) -> Config {
+pub fn config(
+    options: &Options,
+    peer_id: PeerId,
+    port: u16,
+    dht_ports: [Option<u16>; 2],
+) -> Config {
     let metadata_size = match options.layout.torrent().info.len() {
         size @ ..=METADATA_LEN_MAX => size as u32,
         _ => 0,
@@ -141,7 +168,7 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
         geometry: options.layout.geometry(),
         peer_id,
         offer: Offer { port, metadata_size, pex },
-        max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
+        max_peers: max_peers(options),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         super_seed: options.super_seed,
@@ -156,16 +183,6 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
     }
 }
 
-fn context(options: &Options, peer_id: PeerId, dht: bool) -> Context {
-    Context {
-        info_hash: options.layout.torrent().info_hash,
-        peer_id,
-        pieces: options.layout.geometry().pieces(),
-        reserved: Reserved::default().with_fast().with_extended().with_dht(dht),
-        trace: options.trace,
-    }
-}
-
 /// The stream, if there is to be one.
 fn stream(options: &Options, reading: &Reading, to: &Sender<Event>) -> Result<Option<Stream>> {
     let start = |output| Stream::start(&options.layout, reading.clone(), output, to);
@@ -173,7 +190,7 @@ fn stream(options: &Options, reading: &Reading, to: &Sender<Event>) -> Result<Op
 }
 
 /// Everything that lives while peers are connected.
-struct Run<'scope, 'env> {
+pub struct Run<'scope, 'env> {
     options: &'env Options,
     wires: Wires,
     swarm: Swarm,
@@ -191,53 +208,33 @@ struct Run<'scope, 'env> {
 }
 
 impl<'scope, 'env> Run<'scope, 'env> {
-    fn start(
+    /// Starts the assembler; all else runs already.
+    pub fn start(
         scope: &'scope Scope<'scope, 'env>,
         options: &'env Options,
         wires: Wires,
-        mut rng: fastrand::Rng,
+        mut swarm: Swarm,
         disk: Disk,
-        doors: Doors<'env>,
+        hands: Hands<'scope, 'env>,
     ) -> Result<Run<'scope, 'env>> {
         let Disk { writing, reading, have } = disk;
-        let torrent = options.layout.torrent();
-        let peer_id = PeerId::random(&mut rng);
-        let port = doors.listening.port;
-        let dht_ports = doors.dht_ports();
-        if !doors.listening.sockets.is_empty() {
-            let _ = wires.updates.try_send(Update::Listening { port, peer_id });
-        }
-        let started = Instant::now();
-        let key = rng.u32(..);
-        let config = config(options, peer_id, port, dht_ports);
-        let mut swarm = Swarm::new(config, have.clone(), rng, started);
-        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
-        swarm.handle(started, named);
-
-        let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
-        let (empty_in, empty) = chunk_pool();
-        let hashes = torrent.piece_hashes.clone();
+        let Hands { mut links, finders, deliveries, empty, started, .. } = hands;
+        let hashes = options.layout.torrent().piece_hashes.clone();
         let verified = proofs(&hashes, &have);
+        let stream = stream(options, &reading, &wires.events)?;
+        links.know(have.len(), reading);
         let events = wires.events.clone();
         let start_assembler = |writing| {
             let assembler = Assembler::new(hashes, writing, have, events).traced(options.trace);
             Builder::new()
                 .name("assembler".to_owned())
-                .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
+                .spawn_scoped(scope, move || assembler.run(deliveries, empty))
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
-        let both = 1 < doors.listening.sockets.len();
-        let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
-        let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
-        let stream = stream(options, &reading, &wires.events)?;
-        let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         // Where nothing is to be written, none is needed.
         let urls = if assembler.is_some() { &options.web_seeds[..] } else { &[] };
-        let web_seeds = WebSeeds::start(scope, options, urls, &mut swarm, &outlets);
-        let context = context(options, peer_id, dht_ports != [None; 2]);
-        let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
+        let web_seeds = WebSeeds::start(scope, options, urls, &mut swarm, links.outlets());
         Ok(Run {
             options,
             wires,
@@ -254,8 +251,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
     }
 
     /// The loop.
-    fn go(mut self) -> Result<Summary> {
-        let mut next_tick = self.started;
+    pub fn go(mut self) -> Result<Summary> {
+        let mut next_tick = Instant::now();
+        for event in std::mem::take(&mut self.wires.backlog) {
+            self.take(event, next_tick);
+        }
         while self.outcome.is_none() {
             let first = self.wires.inbox.recv_deadline(next_tick).ok();
             let now = Instant::now();
@@ -300,7 +300,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
-            Event::Dht(report) => self.dht(report, now),
+            Event::Dht(report) => {
+                self.options.trace.about("dht", &report);
+                let fact = finders::dht_fact(&report);
+                fact.into_iter().for_each(|fact| self.swarm.handle(now, fact));
+                let _ = self.wires.updates.try_send(Update::Dht(report));
+            }
             Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
             Event::Streamed(End::Whole) => {
                 self.stream = None;
@@ -322,33 +327,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
 
     fn tracker(&mut self, report: Report, now: Instant) {
         self.options.trace.about("tracker", &report);
-        match &report {
-            Report::Answered { peers, .. } => {
-                let fact = Fact::Addresses { source: Source::Tracker, addrs: peers.clone() };
-                self.swarm.handle(now, fact);
-            }
-            Report::Failed { .. } | Report::Ignored { .. } => {
-                self.swarm.handle(now, Fact::TrackerFailed { error: report.to_string() });
-            }
-            Report::Asking { .. } => {}
-        }
+        finders::fact(&report).into_iter().for_each(|fact| self.swarm.handle(now, fact));
         let _ = self.wires.updates.try_send(Update::Tracker(report));
-    }
-
-    fn dht(&mut self, report: dht_node::Report, now: Instant) {
-        self.options.trace.about("dht", &report);
-        match &report {
-            dht_node::Report::Found { peers, .. } => {
-                let fact = Fact::Addresses { source: Source::Dht, addrs: peers.clone() };
-                self.swarm.handle(now, fact);
-            }
-            dht_node::Report::Searched { searched, .. } => {
-                let fact = Fact::DhtSearched { answered: searched.answered };
-                self.swarm.handle(now, fact);
-            }
-            _ => {}
-        }
-        let _ = self.wires.updates.try_send(Update::Dht(report));
     }
 
     fn tick(&mut self, now: Instant) {

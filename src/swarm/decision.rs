@@ -138,6 +138,8 @@ pub enum BanReason {
     SentCorruptPiece(PieceIndex),
     /// Its block of this piece differs from the one that matched.
     SentCorruptBlock(PieceIndex),
+    /// It alone sent metadata that does not match the info hash.
+    SentCorruptMetadata,
     Ourselves,
 }
 
@@ -283,6 +285,9 @@ impl fmt::Display for BanReason {
             }
             BanReason::SentCorruptBlock(piece) => {
                 write!(f, "its block of piece {piece} differs from the one that matches the hash")
+            }
+            BanReason::SentCorruptMetadata => {
+                f.write_str("it alone sent metadata that does not match the info hash")
             }
             BanReason::Ourselves => f.write_str("it is ourselves"),
         }

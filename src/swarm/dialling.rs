@@ -39,7 +39,7 @@ const EVICTIONS: usize = 10;
 
 /// Two connections between the same two clients that begin within so long were dialled by both at
 /// once. It is longer than a handshake takes, so that both ends see it alike.
-pub(super) const CROSSWISE: Duration = Duration::from_secs(5);
+pub const CROSSWISE: Duration = Duration::from_secs(5);
 
 /// How long one that dialled us in vain is thought to try again.
 const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
@@ -85,8 +85,8 @@ impl Swarm {
         Some(conn)
     }
 
-    /// The handshake with a peer is done.
-    pub(super) fn connected(&mut self, conn: ConnId, hello: Hello, now: Instant) {
+    /// The handshake with a peer is done. `told`: it knows already that we have nothing.
+    pub(super) fn connected(&mut self, conn: ConnId, hello: Hello, told: bool, now: Instant) {
         if self.dials.remove(&conn).is_none() {
             return;
         }
@@ -126,7 +126,9 @@ impl Swarm {
         self.rationing.iter_mut().for_each(|state| state.welcome(conn, now));
         self.peers.insert(conn, peer);
         self.say_extended(conn);
-        self.say_what_we_have(conn, fast);
+        if !told {
+            self.say_what_we_have(conn, fast);
+        }
         if let Some(port) = dht_port {
             self.tell(conn, Message::Port(port));
         }

@@ -12,7 +12,7 @@ use crate::wire::message::Message;
 
 /// Requests of one peer that may wait for their turn. Past it they are refused, or dropped where the
 /// peer does not speak of refusals (libtorrent takes 2,000, Transmission 512).
-pub(super) const QUEUE_MAX: usize = 512;
+pub const QUEUE_MAX: usize = 512;
 
 /// The longest block that we give: what clients ask for is 16 KiB; some took 128 KiB years ago.
 const GIVE_MAX: u32 = 8 * BLOCK_LEN;

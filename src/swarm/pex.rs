@@ -93,7 +93,7 @@ impl Peer {
 
 /// Whether one at `from` may speak of `ip`, or be told of it: it must not lie nearer than `from`,
 /// and have a meaning there at all.
-fn makes_sense(ip: IpAddr, from: IpAddr) -> bool {
+pub fn makes_sense(ip: IpAddr, from: IpAddr) -> bool {
     let only_here = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     reach(from) <= reach(ip) && !only_here
 }

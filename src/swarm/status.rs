@@ -42,6 +42,8 @@ pub struct Status {
 /// Why nothing moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stuck {
+    /// The metadata of a magnet link has not come; how far that is.
+    NoMetadata(String),
     /// No tracker and no peer was given: there is nobody to ask.
     NobodyToAsk,
     /// Trackers were asked and none has answered yet; what the last failure was.
@@ -75,6 +77,7 @@ impl fmt::Display for Stuck {
             None => Ok(()),
         };
         match self {
+            Stuck::NoMetadata(progress) => f.write_str(&clipped(progress, 300)),
             Stuck::NobodyToAsk => f.write_str("no tracker and no peer to ask; try --peer IP:PORT"),
             Stuck::NoTrackerAnswered { failed: 0, .. } => {
                 f.write_str("no tracker has answered yet")

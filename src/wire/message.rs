@@ -22,7 +22,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::{Violation, violation};
-use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
+use crate::geometry::{BLOCK_LEN, PIECES_MAX, PieceIndex, Span};
 
 /// The length prefix.
 const PREFIX_LEN: usize = 4;
@@ -73,9 +73,11 @@ pub enum Parsed {
     Block(Span, Range<usize>),
 }
 
-/// Reads the message at the front of `bytes`, of a torrent with so many pieces. The length that a
+/// Reads the message at the front of `bytes`, of a torrent with so many pieces; `None`: nobody knows
+/// yet, and a bitfield may have any length that makes sense. The length that a
 /// stranger wrote is checked against what its id allows before anybody makes room for it.
-pub fn parse(bytes: &[u8], pieces: u32) -> Result<Parsed, Violation> {
+pub fn parse(bytes: &[u8], pieces: impl Into<Option<u32>>) -> Result<Parsed, Violation> {
+    let pieces = pieces.into();
     let Some(prefix) = bytes.first_chunk::<PREFIX_LEN>() else {
         return Ok(Parsed::Needs(PREFIX_LEN));
     };
@@ -100,12 +102,16 @@ pub fn parse(bytes: &[u8], pieces: u32) -> Result<Parsed, Violation> {
 }
 
 /// The lengths (id included) that a message may have.
-pub fn allowed_length(id: u8, pieces: u32) -> Range<usize> {
+pub fn allowed_length(id: u8, pieces: impl Into<Option<u32>>) -> Range<usize> {
+    let pieces = pieces.into();
     let exactly = |n: usize| n..n + 1;
     match id {
         0..=3 | 14 | 15 => exactly(1),
         4 | 13 | 17 => exactly(5),
-        5 => exactly(1 + pieces.div_ceil(8) as usize),
+        5 => match pieces {
+            Some(pieces) => exactly(1 + bitfield_len(pieces)),
+            None => 2..1 + bitfield_len(PIECES_MAX) + 1,
+        },
         6 | 8 | 16 => exactly(13),
         // An empty block answers no request of ours, and a longer one neither.
         7 => 10..9 + BLOCK_LEN as usize + 1,
@@ -116,8 +122,13 @@ pub fn allowed_length(id: u8, pieces: u32) -> Range<usize> {
 }
 
 /// What the longest message of any id may be.
-fn length_max(pieces: u32) -> Range<usize> {
-    1..EXTENDED_LEN_MAX.max(UNKNOWN_LEN_MAX).max(1 + pieces.div_ceil(8) as usize) + 1
+fn length_max(pieces: Option<u32>) -> Range<usize> {
+    let bitfield = 1 + bitfield_len(pieces.unwrap_or(PIECES_MAX));
+    1..EXTENDED_LEN_MAX.max(UNKNOWN_LEN_MAX).max(bitfield) + 1
+}
+
+fn bitfield_len(pieces: u32) -> usize {
+    pieces.div_ceil(8) as usize
 }
 
 fn check_length(id: u8, length: usize, allowed: Range<usize>) -> Result<(), Violation> {

@@ -27,6 +27,8 @@ pub struct Client {
     /// have to be dialled: Transmission ignores 127.0.0.0/8, WebTorrent opens with encryption (MSE)
     /// and does not try again without it.
     pub dials_us: bool,
+    /// It can be told a magnet link here.
+    pub takes_magnets: bool,
     /// Payloads it cannot seed, with the reason.
     pub cannot_seed: &'static [(&'static str, &'static str)],
     /// Payloads it cannot fetch, with the reason; those it cannot seed come on top.
@@ -40,6 +42,8 @@ pub struct Swarm<'a> {
     pub trackers: &'a [String],
     /// Addresses to dial, for those clients that can be told.
     pub peers: &'a [SocketAddr],
+    /// The client is given magnet links and no torrents.
+    pub magnets: bool,
 }
 
 /// One start of a client.
@@ -82,6 +86,7 @@ pub const CLIENTS: &[Client] = &[
         },
         start: libtorrent,
         dials_us: true,
+        takes_magnets: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -90,6 +95,7 @@ pub const CLIENTS: &[Client] = &[
         missing: || lacks("aria2c"),
         start: aria2,
         dials_us: true,
+        takes_magnets: true,
         cannot_seed: &[HYBRID_ARIA2],
         cannot_fetch: &[],
     },
@@ -98,6 +104,7 @@ pub const CLIENTS: &[Client] = &[
         missing: || lacks("transmission-daemon"),
         start: transmission,
         dials_us: false,
+        takes_magnets: true,
         cannot_seed: &[HYBRID_TRANSMISSION, ODD_TRANSMISSION],
         cannot_fetch: &[],
     },
@@ -106,6 +113,7 @@ pub const CLIENTS: &[Client] = &[
         missing: || lacks("rtorrent"),
         start: rtorrent,
         dials_us: true,
+        takes_magnets: false,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -114,6 +122,7 @@ pub const CLIENTS: &[Client] = &[
         missing: || lacks("rqbit"),
         start: rqbit,
         dials_us: true,
+        takes_magnets: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -126,6 +135,7 @@ pub const CLIENTS: &[Client] = &[
         },
         start: webtorrent,
         dials_us: false,
+        takes_magnets: true,
         cannot_seed: &[],
         cannot_fetch: &[],
     },
@@ -173,10 +183,14 @@ impl Client {
         running
     }
 
-    fn start(&self, swarm: &Swarm, data: &Path, work: &Path) -> Running {
+    /// Starts it, and waits for nothing.
+    pub fn start(&self, swarm: &Swarm, data: &Path, work: &Path) -> Running {
         fs::create_dir_all(work).expect("making a folder");
         fs::create_dir_all(data).expect("making a folder");
-        let write = |payload: &&Payload| payload.write_torrent(work, swarm.trackers);
+        let write = |payload: &&Payload| match swarm.magnets {
+            true => payload.magnet(swarm.trackers, swarm.peers).into(),
+            false => payload.write_torrent(work, swarm.trackers),
+        };
         let torrents: Vec<PathBuf> = swarm.payloads.iter().map(write).collect();
         let job = Job { torrents: &torrents, data, work, peers: swarm.peers };
         Running { name: self.name, instances: (self.start)(&job) }
@@ -281,7 +295,8 @@ fn transmission(job: &Job) -> Vec<Instance> {
     let (port, rpc) = (free_port(), free_port());
     let watched = job.work.join("watched");
     fs::create_dir_all(&watched).expect("making a folder");
-    for torrent in job.torrents {
+    let is_link = |torrent: &&PathBuf| torrent.to_string_lossy().starts_with("magnet:");
+    for torrent in job.torrents.iter().filter(|torrent| !is_link(torrent)) {
         fs::copy(torrent, watched.join(torrent.file_name().expect("a file"))).expect("copying");
     }
     let mut command = Command::new("transmission-daemon");
@@ -291,7 +306,14 @@ fn transmission(job: &Job) -> Vec<Instance> {
     command.args(["--peerport", &port.to_string(), "--port", &rpc.to_string()]);
     command.arg("--config-dir").arg(job.work.join("config"));
     command.arg("--download-dir").arg(job.data).arg("--watch-dir").arg(watched);
-    one("transmission-daemon", &command, job, port)
+    let running = one("transmission-daemon", &command, job, port);
+    for link in job.torrents.iter().filter(is_link) {
+        let mut add = Command::new("transmission-remote");
+        add.arg(format!("127.0.0.1:{rpc}")).arg("--add").arg(link);
+        let added = || add.output().is_ok_and(|done| done.status.success()).then_some(());
+        poll(START_TIMEOUT, added).expect("transmission takes a link");
+    }
+    running
 }
 
 /// Without a terminal it must be told to be a daemon, as a setting.

@@ -40,6 +40,42 @@ pub fn fed_by_piecemeal(name: &str) {
     bed.remove();
 }
 
+/// As [`fed_by_piecemeal`], of a client that is told a magnet link: the metadata comes from us too.
+pub fn fed_by_piecemeal_by_magnet(name: &str) {
+    let Some(bed) = Bed::new(name, "fed_by_piecemeal_by_magnet", &[name]) else { return };
+    let client = Client::named(name);
+    if !client.takes_magnets {
+        return say(&format!("{name} is told no magnet link here"));
+    }
+    let start = Instant::now();
+    let payloads = bed.payloads(&[client.cannot_seed, client.cannot_fetch].concat());
+    let tracker = Tracker::ours(&bed.dir);
+    let trackers = [tracker.http()];
+    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[], magnets: true };
+    let out = bed.dir.join("out");
+    // Without the metadata some take no connections, and some announce nothing left.
+    let start_leecher = || client.start(&swarm, &out, &bed.dir.join("leecher"));
+    let (mut leecher, mut seeds): (Running, Vec<Seed>);
+    if client.dials_us {
+        seeds = seed_all(&swarm, &tracker, &bed.dir);
+        leecher = start_leecher();
+    } else {
+        leecher = start_leecher();
+        for payload in &payloads {
+            let seen = tracker.wait_for_anybody(payload.info_hash);
+            seen.unwrap_or_else(|e| panic!("{}: {e}\n{}", payload.name, leecher.log_tail()));
+        }
+        seeds = seed_all(&swarm, &tracker, &bed.dir);
+    }
+    for payload in &payloads {
+        leecher.wait_for_download(payload, &out, DOWNLOAD_TIMEOUT);
+    }
+    seeds.iter_mut().for_each(Seed::assert_alive);
+    let (count, time) = (payloads.len(), start.elapsed().as_secs_f32());
+    say(&format!("piecemeal feeds {name} by magnet, {count} payloads: {time:.1} s"));
+    bed.remove();
+}
+
 fn feed(client: &Client, payloads: &[&Payload], through: Through, dir: &Path) {
     fs::create_dir_all(dir).expect("making a folder");
     let hashes: Vec<_> = payloads.iter().map(|payload| payload.info_hash).collect();
@@ -53,7 +89,7 @@ fn feed(client: &Client, payloads: &[&Payload], through: Through, dir: &Path) {
         // It hangs up on some of five announces at once, and the client is sulky for minutes.
         Through::Opentracker => vec![tracker.http(), tracker.udp()],
     };
-    let swarm = Swarm { payloads, trackers: &trackers, peers: &[] };
+    let swarm = Swarm { payloads, trackers: &trackers, peers: &[], magnets: false };
     let out = dir.join("out");
     let fetch = || client.fetch(&swarm, &out, &dir.join("leecher"));
     let known = |tracker: &Tracker, payload: &Payload| {
@@ -146,7 +182,7 @@ fn feed_all(dir: &Path, payload: &Payload) {
     fs::create_dir_all(dir).expect("making a folder");
     let tracker = Tracker::ours(dir);
     let trackers = [tracker.http(), tracker.udp()];
-    let swarm = Swarm { payloads: &[payload], trackers: &trackers, peers: &[] };
+    let swarm = Swarm { payloads: &[payload], trackers: &trackers, peers: &[], magnets: false };
     let out = |name: &str| dir.join(name).join("out");
     // The seed comes last, so that it learns of those too that dial nobody at a loopback address.
     let mut leechers: Vec<Running> = CLIENTS

@@ -11,6 +11,7 @@
 //! fed_by_piecemeal     we seed, the client fetches             every payload by every tracker
 //! ```
 //!
+//! Clients that take magnet links get the metadata from us too (`fed_by_piecemeal_by_magnet`).
 //! Two more, `all_feed_piecemeal` and `piecemeal_feeds_all`, have them all in one swarm. [`client`]
 //! has the table of clients, [`payload`] what is transferred; in [`nginx`] a web server feeds us.
 
@@ -58,6 +59,10 @@ macro_rules! clients {
                 super::feeds_piecemeal(stringify!($name));
             }
             #[test]
+            fn fed_by_piecemeal_by_magnet() {
+                super::giving::fed_by_piecemeal_by_magnet(stringify!($name));
+            }
+            #[test]
             fn fed_by_piecemeal() {
                 super::giving::fed_by_piecemeal(stringify!($name));
             }
@@ -73,6 +78,9 @@ enum Route {
     Http,
     Udp,
     Peer,
+    /// A magnet link with the seeder's address, or a tracker's.
+    MagnetPeer,
+    MagnetHttp,
 }
 
 fn feeds_piecemeal(name: &str) {
@@ -81,7 +89,7 @@ fn feeds_piecemeal(name: &str) {
     let payloads = bed.payloads(client.cannot_seed);
     let tracker = bed.tracker(&payloads);
     let trackers = [tracker.http(), tracker.udp()];
-    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[] };
+    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[], magnets: false };
     let start = Instant::now();
     let seeder = client.seed(&swarm, &bed.dir.join("seeder"));
     for payload in &payloads {
@@ -89,7 +97,8 @@ fn feeds_piecemeal(name: &str) {
         seen.unwrap_or_else(|e| panic!("{}: {e}\n{}", payload.name, seeder.log_tail()));
     }
     let mut times = format!("up after {:.1} s", start.elapsed().as_secs_f32());
-    for route in [Route::Http, Route::Udp, Route::Peer] {
+    let routes = [Route::Http, Route::Udp, Route::Peer, Route::MagnetPeer, Route::MagnetHttp];
+    for route in routes {
         let start = Instant::now();
         // The payloads at the same time, the routes one after the other: two downloads of one
         // torrent would find each other and not depend on the seeder.
@@ -115,7 +124,7 @@ fn all_feed_piecemeal() {
     let payloads = bed.payloads(&refused);
     let tracker = bed.tracker(&payloads);
     let trackers = [tracker.http(), tracker.udp()];
-    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[] };
+    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[], magnets: false };
     let seeders: Vec<Running> =
         CLIENTS.iter().map(|client| client.seed(&swarm, &bed.dir.join(client.name))).collect();
     for payload in &payloads {
@@ -142,14 +151,18 @@ fn get(bed: &Bed, payload: &Payload, route: Route, tracker: &Tracker, seeder: &R
     command.args(["--listen", "127.0.0.1"]);
     command.args(["--port", &free_port().to_string(), "--stop-timeout", "60"]);
     let trackers = match route {
-        Route::Http => vec![tracker.http()],
+        Route::Http | Route::MagnetHttp => vec![tracker.http()],
         Route::Udp => vec![tracker.udp()],
-        Route::Peer => vec![],
+        Route::Peer | Route::MagnetPeer => vec![],
     };
-    if trackers.is_empty() {
+    match route {
+        Route::MagnetPeer => command.arg(payload.magnet(&[], &[seeder.addr()])),
+        Route::MagnetHttp => command.arg(payload.magnet(&trackers, &[])),
+        _ => command.arg(payload.write_torrent(&work, &trackers)),
+    };
+    if let Route::Peer = route {
         command.arg("--no-tracker").arg("--peer").arg(seeder.addr().to_string());
     }
-    command.arg(payload.write_torrent(&work, &trackers));
     let mut process = Process::start("piecemeal", &command, work.join("log"));
     let Some(status) = process.wait(DOWNLOAD_TIMEOUT) else {
         panic!("{what}: still at it after {DOWNLOAD_TIMEOUT:?}\n{}", process.log_tail());
@@ -168,7 +181,7 @@ fn feeds_libtorrent(name: &str) {
     let tracker = bed.tracker(&payloads);
     let start = Instant::now();
     let trackers = [tracker.http()];
-    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[] };
+    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[], magnets: false };
     let seeder = client.seed(&swarm, &bed.dir.join("seeder"));
     let up = start.elapsed().as_secs_f32();
     let swarm = Swarm { peers: &[seeder.addr()], ..swarm };
@@ -191,7 +204,7 @@ fn fed_by_libtorrent(name: &str) {
     let tracker = bed.tracker(&payloads);
     let start = Instant::now();
     let trackers = [tracker.http()];
-    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[] };
+    let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[], magnets: false };
     let out = bed.dir.join("out");
     let mut leecher = client.fetch(&swarm, &out, &bed.dir.join("leecher"));
     let up = start.elapsed().as_secs_f32();

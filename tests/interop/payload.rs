@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use piecemeal::hash::Sha1;
+use piecemeal::magnet::Magnet;
 use sha1_smol::Sha1 as Hasher;
 
 use crate::process::{helper, peers_dir};
@@ -39,6 +41,15 @@ pub struct Payload {
 }
 
 impl Payload {
+    /// A magnet link with nothing in it but the hash, these trackers and these peers.
+    pub fn magnet(&self, trackers: &[String], peers: &[SocketAddr]) -> String {
+        let mut magnet = Magnet::new(self.info_hash);
+        magnet.trackers = trackers.to_vec();
+        magnet.peers =
+            peers.iter().map(|peer| peer.to_string().parse().expect("IP:PORT")).collect();
+        magnet.to_string()
+    }
+
     /// All of them. Made once for all tests: hashing takes seconds where nothing is optimised.
     pub fn all() -> &'static [Payload] {
         static ALL: OnceLock<Vec<Payload>> = OnceLock::new();

@@ -1,6 +1,7 @@
 """A libtorrent peer for the interop tests, and the maker of the hybrid torrent.
 
-    seed.py serve DIR IP:PORT PEERS TORRENT...    seeds what is in DIR, fetches what is not
+    seed.py serve DIR IP:PORT PEERS TORRENT...    seeds what is in DIR, fetches what is not;
+                                                  a TORRENT may be a magnet link
     seed.py exchange ...                          the same, and speaks of peers with peers (BEP 11)
     seed.py lan ...                               the same, and searches the local network (BEP 14)
     seed.py knows ...                             the same, but fetches next to nothing itself
@@ -53,8 +54,11 @@ def session(how: str, listen: str) -> lt.session:
 def serve(how: str, folder: str, listen: str, peers: str, torrents: list[str]) -> None:
     ses = session(how, listen)
     for path in torrents:
-        params = lt.add_torrent_params()
-        params.ti = lt.torrent_info(path)
+        if path.startswith("magnet:"):
+            params = lt.parse_magnet_uri(path)
+        else:
+            params = lt.add_torrent_params()
+            params.ti = lt.torrent_info(path)
         params.save_path = folder
         params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
         # Only what the test names may bring peers.

@@ -31,7 +31,7 @@ fn selected_files_come_from_libtorrent_and_aria2_means_the_same() {
         fs::create_dir_all(&dir).expect("making a folder");
         let tracker = bed.tracker(&payloads);
         let trackers = [tracker.http()];
-        let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[] };
+        let swarm = Swarm { payloads: &payloads, trackers: &trackers, peers: &[], magnets: false };
         let seeder = Client::named("libtorrent").seed(&swarm, &dir.join("seeder"));
         tracker.wait_for_seeders(payload.info_hash, 1).unwrap_or_else(|e| panic!("{name}: {e}"));
         let right = dir.join("seeder/data");

@@ -75,6 +75,13 @@ impl Tracker {
         self.wait_for(torrent, "incomplete", count)
     }
 
+    /// The same of anybody: a client that has a link only may announce that it lacks nothing.
+    pub fn wait_for_anybody(&self, torrent: Sha1) -> Result<(), String> {
+        let count = |key| self.scrape(torrent, key).unwrap_or_default();
+        let seen = poll(TIMEOUT, || (0 < count("complete") + count("incomplete")).then_some(()));
+        seen.ok_or_else(|| "nobody announced".to_owned())
+    }
+
     fn wait_for(&self, torrent: Sha1, key: &str, count: usize) -> Result<(), String> {
         let mut seen = 0;
         let done = poll(TIMEOUT, || {

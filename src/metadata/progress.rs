@@ -1,0 +1,68 @@
+//! How far the search for the metadata is, in numbers and in words: what it waits for.
+//!
+//! Layer: decisions.
+
+use std::fmt;
+
+use super::Search;
+use crate::swarm::Stuck;
+
+/// How far the search is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Pieces of the metadata, of so many; 0 while nobody has said how long it is.
+    pub have: u32,
+    pub pieces: u32,
+    /// The peers that are asked for them.
+    pub from: usize,
+    pub connected: usize,
+    pub known: usize,
+    /// Why there is nobody to ask.
+    pub stuck: Option<Stuck>,
+}
+
+impl Search {
+    pub fn progress(&self) -> Progress {
+        let (have, pieces, from) = self.fetch.progress();
+        Progress {
+            have,
+            pieces,
+            from,
+            connected: self.peers.len(),
+            known: self.book.known(),
+            stuck: self.peers.is_empty().then(|| self.why_nobody()),
+        }
+    }
+
+    /// Why there is nobody to ask.
+    fn why_nobody(&self) -> Stuck {
+        let (failed, example) = self.book.failures();
+        let (known, dials) = (self.book.known(), self.dials.len());
+        match (self.wish.trackers, self.tracker_answers) {
+            _ if failed < dials => Stuck::Dialling { dials },
+            _ if known != 0 => Stuck::NoneReachable { known, error: example.map(str::to_owned) },
+            (0, _) => Stuck::NobodyToAsk,
+            (_, 0) => {
+                let error = self.tracker_error.clone();
+                Stuck::NoTrackerAnswered { failed: usize::from(error.is_some()), error }
+            }
+            _ => Stuck::NoPeersKnown,
+        }
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let peers = |n| if n == 1 { "1 peer".to_owned() } else { format!("{n} peers") };
+        match &self.stuck {
+            Some(stuck) => write!(f, "metadata: no peer yet: {stuck}"),
+            None if self.from == 0 => {
+                write!(f, "metadata: {} connected, none offers it yet", peers(self.connected))
+            }
+            None => {
+                let Progress { have, pieces, from, .. } = self;
+                write!(f, "metadata: {have} of {pieces} pieces from {}", peers(*from))
+            }
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Who has the metadata: whom to dial, whom to welcome, what they say while nobody knows the torrent.
+//!
+//! ```text
+//! dial ─► handshake ─► extended handshake: ut_metadata, metadata_size ─► [`Fetch`]
+//!                      bitfield, have, unchoke, … : kept for the swarm
+//! ```
+//!
+//! What a peer has cannot be used before the metadata is here, but it says so only once: all of it is
+//! kept, within [`RECORD_MAX`], and the swarm hears it when it takes the connection over.
+//!
+//! Layer: decisions. Pure; the session carries out the actions, as it does for the swarm.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::fetch::{Fetch, Step};
+use crate::address_book::{AddressBook, HALF_OPEN_MAX, Source};
+use crate::hash::Sha1;
+use crate::picker::ConnId;
+use crate::swarm::{
+    Action, BanReason, CROSSWISE, Decision, DropReason, End, Fact, Heir, Hello, Heritage, Order,
+    QUEUE_MAX, makes_sense,
+};
+use crate::wire::extended::{self, Extended, Extension, Offer};
+use crate::wire::handshake::PeerId;
+use crate::wire::message::Message;
+use crate::wire::metadata::Metadata;
+use crate::wire::pex::Pex;
+
+/// What is kept of what the peers say, in bytes: a few bitfields of very large torrents, or fifty of
+/// common ones. Past it a peer is dropped, and dialled again later.
+const RECORD_MAX: usize = 4 << 20;
+
+/// What a message without a payload takes in that list.
+const RECORD_MESSAGE: usize = size_of::<Message>();
+
+/// Messages that mean nothing here, of one peer.
+const IDLE_TALK_MAX: u32 = 1_000;
+
+/// A peer that gave no metadata keeps its place so long when another address waits for it.
+const USELESS: Duration = Duration::from_secs(3);
+
+/// How often, and how many at once, places are made for others.
+const EVICTION_EVERY: Duration = Duration::from_secs(1);
+const EVICTIONS: usize = 10;
+
+/// Trackers are asked for more peers when there are fewer than this, and how often.
+const PEERS_ENOUGH: usize = 8;
+const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
+
+/// What is looked for, and by whom.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    pub info_hash: Sha1,
+    pub peer_id: PeerId,
+    pub offer: Offer,
+    /// Our handshakes announce the Fast extension, so that we have to say what we have: nothing.
+    pub fast: bool,
+    pub max_peers: usize,
+    /// Give up after so long without a piece of it.
+    pub stop_timeout: Option<Duration>,
+    /// How many trackers will be asked.
+    pub trackers: usize,
+    pub trace: bool,
+}
+
+pub struct Search {
+    pub(super) wish: Wish,
+    pub(super) book: AddressBook,
+    pub(super) peers: BTreeMap<ConnId, Peer>,
+    /// Connections whose handshake is not done; whether they dialled us.
+    pub(super) dials: BTreeMap<ConnId, (SocketAddr, bool)>,
+    last_conn: u32,
+    pub(super) fetch: Fetch,
+    actions: Vec<Action>,
+    /// Bytes of what is kept for the swarm, of all peers.
+    recorded: usize,
+    found: Option<Vec<u8>>,
+    /// The last piece of metadata, or the start.
+    last_piece: Instant,
+    last_eviction: Instant,
+    last_call_for_peers: Instant,
+    pub(super) tracker_answers: usize,
+    pub(super) tracker_error: Option<String>,
+}
+
+/// A connected peer.
+pub(super) struct Peer {
+    hello: Hello,
+    said: Extended,
+    /// For the swarm.
+    record: Vec<Message>,
+    recorded: usize,
+    idle_talk: u32,
+    told_of_others: bool,
+    since: Instant,
+    /// Its last piece of metadata, or when it came.
+    useful: Instant,
+}
+
+impl Search {
+    pub fn new(wish: Wish, now: Instant) -> Search {
+        Search {
+            fetch: Fetch::new(wish.info_hash),
+            wish,
+            book: AddressBook::default(),
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            last_conn: 0,
+            actions: Vec::new(),
+            recorded: 0,
+            found: None,
+            last_piece: now,
+            last_eviction: now,
+            last_call_for_peers: now,
+            tracker_answers: 0,
+            tracker_error: None,
+        }
+    }
+
+    /// Takes one fact. Those about pieces of data cannot come: nobody was asked for any.
+    pub fn handle(&mut self, now: Instant, fact: Fact) {
+        match fact {
+            Fact::Addresses { source, addrs } => {
+                self.tracker_answers += usize::from(source == Source::Tracker);
+                addrs.into_iter().for_each(|addr| _ = self.book.add(addr, source, now));
+                self.dial(now);
+            }
+            Fact::TrackerFailed { error } => self.tracker_error = Some(error),
+            Fact::Connected { conn, hello } => self.connected(conn, hello, now),
+            Fact::Said { conn, messages } => {
+                for message in messages {
+                    self.take_message(conn, message, now);
+                }
+                self.ask(now);
+            }
+            Fact::Gone { conn, end } => {
+                let reason = match end {
+                    End::Lost(why) => DropReason::Gone(why),
+                    End::Violation(rule) => DropReason::Violation(rule),
+                };
+                self.drop_peer(conn, reason, now);
+                self.dial(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what is due because time has passed. To be called as often as the swarm's.
+    pub fn tick(&mut self, now: Instant) {
+        self.evict(now);
+        self.dial(now);
+        self.ask(now);
+        let waited = now.saturating_duration_since(self.last_piece);
+        if self.wish.stop_timeout.is_some_and(|limit| limit <= waited) && self.found.is_none() {
+            self.actions.push(Action::GiveUp);
+        }
+    }
+
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The info dictionary, once it is here.
+    pub fn found(&mut self) -> Option<Vec<u8>> {
+        self.found.take()
+    }
+
+    /// Hands everything over to the swarm.
+    pub fn bequeath(&mut self) -> Heritage {
+        let (dials, peers) = (std::mem::take(&mut self.dials), std::mem::take(&mut self.peers));
+        let heir =
+            |(conn, peer): (ConnId, Peer)| Heir { conn, hello: peer.hello, messages: peer.record };
+        Heritage {
+            book: std::mem::take(&mut self.book),
+            last_conn: self.last_conn,
+            dials: dials
+                .into_iter()
+                .map(|(conn, (addr, incoming))| (conn, addr, incoming))
+                .collect(),
+            peers: peers.into_iter().map(heir).collect(),
+        }
+    }
+
+    fn free_places(&self) -> usize {
+        self.wish.max_peers.saturating_sub(self.peers.len() + self.dials.len())
+    }
+
+    fn dial(&mut self, now: Instant) {
+        while self.found.is_none() && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
+            let Some((addr, source)) = self.book.next(now) else { break };
+            let conn = self.next_conn();
+            self.dials.insert(conn, (addr, false));
+            self.decide(Decision::Dial { conn, addr, source });
+            self.actions.push(Action::Dial { conn, addr });
+        }
+        let few = self.peers.len() + self.dials.len() < PEERS_ENOUGH;
+        if few && self.last_call_for_peers + CALL_FOR_PEERS <= now {
+            self.last_call_for_peers = now;
+            self.actions.push(Action::MorePeers);
+        }
+    }
+
+    fn next_conn(&mut self) -> ConnId {
+        self.last_conn = self.last_conn.wrapping_add(1);
+        ConnId(self.last_conn)
+    }
+
+    /// Somebody dialled us. Its number, if there is a place for it.
+    pub fn incoming(&mut self, addr: SocketAddr) -> Option<ConnId> {
+        if self.free_places() == 0 || !self.book.welcomes(addr.ip()) {
+            return None;
+        }
+        let conn = self.next_conn();
+        self.dials.insert(conn, (addr, true));
+        Some(conn)
+    }
+
+    fn connected(&mut self, conn: ConnId, hello: Hello, now: Instant) {
+        if !self.dials.contains_key(&conn) {
+            return;
+        }
+        let addr = hello.addr;
+        if hello.peer_id == self.wish.peer_id {
+            self.book.ban(addr);
+            return self.drop_peer(conn, DropReason::Ourselves, now);
+        }
+        let same = |other: &Hello| other.peer_id == hello.peer_id && other.addr.ip() == addr.ip();
+        let twin = self.peers.iter().find(|(_, peer)| same(&peer.hello)).map(|(&conn, _)| conn);
+        if let Some(of) = twin {
+            // As in the swarm: both ends must close the same one of two.
+            let twin = &self.peers[&of];
+            let crosswise = twin.hello.incoming != hello.incoming && now < twin.since + CROSSWISE;
+            if !(crosswise && hello.incoming == (self.wish.peer_id < hello.peer_id)) {
+                return self.drop_peer(conn, DropReason::Duplicate { of }, now);
+            }
+            self.drop_peer(of, DropReason::Duplicate { of: conn }, now);
+        }
+        self.dials.remove(&conn);
+        let (incoming, client) = (hello.incoming, hello.peer_id.client());
+        self.decide(Decision::Welcome { conn, addr, client, incoming });
+        if hello.reserved.extended() {
+            let payload = self.wish.offer.to_bytes(addr.ip(), QUEUE_MAX, false);
+            self.tell(conn, Message::Extended(extended::HANDSHAKE, payload));
+        }
+        if self.wish.fast && hello.reserved.fast() {
+            // With the Fast extension it must be said (BEP 6).
+            self.tell(conn, Message::HaveNone);
+        }
+        let said = Extended::default();
+        let peer = Peer {
+            told_of_others: false,
+            hello,
+            said,
+            record: Vec::new(),
+            recorded: 0,
+            idle_talk: 0,
+            since: now,
+            useful: now,
+        };
+        self.peers.insert(conn, peer);
+    }
+
+    fn take_message(&mut self, conn: ConnId, message: Message, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let (speaks, fast) = (peer.hello.reserved.extended(), peer.hello.reserved.fast());
+        let kept = match message {
+            Message::Extended(extended::HANDSHAKE, ref payload) if speaks => {
+                match Extended::parse(payload) {
+                    Ok(said) => peer.said.update(said),
+                    Err(rule) => return self.drop_peer(conn, DropReason::Violation(rule.0), now),
+                }
+                let id = peer.said.id(Extension::Metadata);
+                match peer.said.metadata_size.filter(|_| id.is_some()) {
+                    Some(size) => self.fetch.offered(conn, size, now),
+                    None => self.fetch.gone(conn),
+                }
+                Some(message)
+            }
+            Message::Extended(id, payload) if speaks && id == Extension::Metadata as u8 => {
+                return self.metadata(conn, &payload, now);
+            }
+            Message::Extended(id, payload) if speaks && id == Extension::Pex as u8 => {
+                return self.hears_of(conn, &payload, now);
+            }
+            // Nothing was asked for, nothing else was offered.
+            Message::Extended(..) => None,
+            Message::Request(_) | Message::Cancel(_) | Message::Unknown(_) => None,
+            Message::Block(_) | Message::Reject(_) => None,
+            message if message.needs_fast() && !(fast && self.wish.fast) => {
+                let rule = format!("{message} without the Fast extension (BEP 6)");
+                return self.drop_peer(conn, DropReason::Violation(rule), now);
+            }
+            message => Some(message),
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(message) = kept else {
+            peer.idle_talk += 1;
+            if IDLE_TALK_MAX < peer.idle_talk {
+                self.drop_peer(conn, DropReason::Flood, now);
+            }
+            return;
+        };
+        let len = RECORD_MESSAGE
+            + match &message {
+                Message::Bitfield(payload) | Message::Extended(_, payload) => payload.len(),
+                _ => 0,
+            };
+        peer.record.push(message);
+        peer.recorded += len;
+        self.recorded += len;
+        if RECORD_MAX < self.recorded {
+            self.drop_peer(conn, DropReason::Flood, now);
+        }
+    }
+
+    /// It tells of other peers (BEP 11). Of each peer one message is believed, which is what an
+    /// honest one sends in a minute.
+    fn hears_of(&mut self, conn: ConnId, payload: &[u8], now: Instant) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.idle_talk += 1;
+        let from = peer.hello.addr.ip();
+        if !self.wish.offer.pex || std::mem::replace(&mut peer.told_of_others, true) {
+            return;
+        }
+        match Pex::parse(payload) {
+            Ok(Pex { added, .. }) => {
+                let added = added.into_iter().filter(|(addr, _)| makes_sense(addr.ip(), from));
+                added.for_each(|(addr, _)| _ = self.book.add(addr, Source::Pex, now));
+                self.dial(now);
+            }
+            Err(rule) => self.drop_peer(conn, DropReason::Violation(rule.0), now),
+        }
+    }
+
+    /// A message of `ut_metadata`.
+    fn metadata(&mut self, conn: ConnId, payload: &[u8], now: Instant) {
+        let message = match Metadata::parse(payload) {
+            Ok(message) => message,
+            Err(rule) => return self.drop_peer(conn, DropReason::Violation(rule.0), now),
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let steps = match message {
+            Metadata::Data { piece, total_size, bytes } => {
+                let before = self.fetch.progress().0;
+                let steps = self.fetch.data(conn, piece, total_size, bytes, now);
+                if steps.as_ref().is_ok_and(|steps| !steps.is_empty())
+                    || self.fetch.progress().0 != before
+                {
+                    (peer.useful, self.last_piece) = (now, now);
+                } else {
+                    peer.idle_talk += 1;
+                }
+                steps
+            }
+            Metadata::Reject { piece } => {
+                peer.idle_talk += 1;
+                Ok(self.fetch.rejected(conn, piece, now).into_iter().collect())
+            }
+            Metadata::Request { piece } => {
+                peer.idle_talk += 1;
+                if let Some(id) = peer.said.id(Extension::Metadata) {
+                    let reject = Metadata::Reject { piece }.to_bytes();
+                    self.tell(conn, Message::Extended(id, reject));
+                }
+                Ok(Vec::new())
+            }
+            Metadata::Unknown => {
+                peer.idle_talk += 1;
+                Ok(Vec::new())
+            }
+        };
+        match steps {
+            Ok(steps) => self.carry_out(steps, now),
+            Err(rule) => self.drop_peer(conn, DropReason::Violation(rule), now),
+        }
+        if self.peers.get(&conn).is_some_and(|peer| IDLE_TALK_MAX < peer.idle_talk) {
+            self.drop_peer(conn, DropReason::Flood, now);
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        if self.found.is_none() {
+            let steps = self.fetch.tick(now);
+            self.carry_out(steps, now);
+        }
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step>, now: Instant) {
+        for step in steps {
+            match step {
+                Step::Ask { conn, piece } => {
+                    let said = self.peers.get(&conn).map(|peer| &peer.said);
+                    if let Some(id) = said.and_then(|said| said.id(Extension::Metadata)) {
+                        let request = Metadata::Request { piece }.to_bytes();
+                        self.tell(conn, Message::Extended(id, request));
+                    }
+                }
+                Step::Drop { conn, why } => self.drop_peer(conn, DropReason::Gone(why), now),
+                Step::Ban { conn } => self.ban(conn, now),
+                Step::Done(info) => self.found = Some(info),
+            }
+        }
+    }
+
+    fn ban(&mut self, conn: ConnId, now: Instant) {
+        let Some(peer) = self.peers.get(&conn) else { return };
+        let (addr, incoming) = (peer.hello.addr, peer.hello.incoming);
+        let reason = BanReason::SentCorruptMetadata;
+        self.actions.push(Action::Decided(Decision::Ban { addr, reason }));
+        match incoming {
+            true => self.book.ban_incoming(addr.ip()),
+            false => self.book.ban(addr),
+        }
+        self.drop_peer(conn, DropReason::Banned, now);
+    }
+
+    /// Ends a connection, at whatever stage it is.
+    fn drop_peer(&mut self, conn: ConnId, reason: DropReason, now: Instant) {
+        let (addr, incoming) = match (self.peers.remove(&conn), self.dials.remove(&conn)) {
+            (Some(peer), _) => {
+                self.recorded -= peer.recorded;
+                (peer.hello.addr, peer.hello.incoming)
+            }
+            (None, Some(dial)) => dial,
+            (None, None) => return,
+        };
+        self.fetch.gone(conn);
+        if !incoming {
+            self.book.failed(addr, &reason.to_string(), false, now);
+        }
+        self.decide(Decision::Drop { conn, addr, reason });
+        self.actions.push(Action::HangUp { conn });
+    }
+
+    /// Makes places for addresses that were never tried, at the cost of peers that give nothing.
+    fn evict(&mut self, now: Instant) {
+        let due = self.last_eviction + EVICTION_EVERY <= now;
+        if !due || self.free_places() != 0 || !self.book.has_ready(now) {
+            return;
+        }
+        self.last_eviction = now;
+        let age = |peer: &Peer| now.saturating_duration_since(peer.useful);
+        let mut useless: Vec<(Duration, ConnId)> =
+            self.peers.iter().map(|(&conn, peer)| (age(peer), conn)).collect();
+        useless.sort_unstable();
+        let oldest = useless.into_iter().rev().filter(|&(after, _)| USELESS <= after);
+        for (after, conn) in oldest.take(EVICTIONS) {
+            self.drop_peer(conn, DropReason::Useless { after }, now);
+        }
+    }
+
+    fn tell(&mut self, conn: ConnId, message: Message) {
+        self.actions.push(Action::Tell { conn, order: Order::Say(message) });
+    }
+
+    /// Notes a decision, if anybody wants to know or it matters.
+    fn decide(&mut self, decision: Decision) {
+        if self.wish.trace || decision.matters() {
+            self.actions.push(Action::Decided(decision));
+        }
+    }
+}

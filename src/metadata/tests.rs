@@ -1,0 +1,301 @@
+//! Scripts for the search, in virtual time: facts go in, actions come out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::address_book::Source;
+use crate::hash::sha1;
+use crate::picker::ConnId;
+use crate::swarm::{Action, Decision, End, Fact, Hello, Order, TICK};
+use crate::wire::extended::{Extended, Extension, HANDSHAKE, Offer};
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::message::Message;
+use crate::wire::metadata::{Metadata, range};
+
+/// The id under which our made-up peers want messages of ut_metadata.
+const THEIR_ID: u8 = 7;
+const OURS: u8 = Extension::Metadata as u8;
+
+/// How a peer behaves once it is asked.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Honest,
+    /// Claims to have the metadata, and answers nothing.
+    Silent,
+    /// Sends other bytes of the right length; only of the first piece with `Subtle`.
+    Liar,
+    Subtle,
+    Rejects,
+    /// Another size than the true one, and bytes of it.
+    Claims(u32),
+    /// Pieces that are too long, or say another total.
+    TooLong,
+    OtherTotal,
+    /// Has no metadata.
+    Poor,
+}
+
+struct Play {
+    search: Search,
+    info: Vec<u8>,
+    now: Instant,
+    kinds: BTreeMap<ConnId, Kind>,
+    hosts: u8,
+    banned: usize,
+    hung_up: Vec<ConnId>,
+    gave_up: bool,
+    asked: usize,
+}
+
+fn play(len: usize) -> Play {
+    let info: Vec<u8> = (0..len).map(|at| (at * 7 + at / 251) as u8).collect();
+    let wish = Wish {
+        info_hash: sha1(&info),
+        peer_id: PeerId(*b"-PM0100-ourselves..."),
+        offer: Offer::default(),
+        fast: true,
+        max_peers: 50,
+        stop_timeout: Some(Duration::from_secs(600)),
+        trackers: 0,
+        trace: true,
+    };
+    let now = Instant::now();
+    Play {
+        search: Search::new(wish, now),
+        info,
+        now,
+        kinds: BTreeMap::new(),
+        hosts: 0,
+        banned: 0,
+        hung_up: Vec::new(),
+        gave_up: false,
+        asked: 0,
+    }
+}
+
+impl Play {
+    fn fact(&mut self, fact: Fact) {
+        self.search.handle(self.now, fact);
+        self.act();
+    }
+
+    /// Carries out what was decided; the peers answer at once.
+    fn act(&mut self) {
+        loop {
+            let actions = self.search.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Tell { conn, order: Order::Say(Message::Extended(id, payload)) }
+                        if id == THEIR_ID =>
+                    {
+                        self.answer(conn, &payload);
+                    }
+                    Action::HangUp { conn } => self.hung_up.push(conn),
+                    Action::GiveUp => self.gave_up = true,
+                    Action::Decided(Decision::Ban { .. }) => self.banned += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, conn: ConnId, payload: &[u8]) {
+        let Ok(Metadata::Request { piece }) = Metadata::parse(payload) else { return };
+        self.asked += 1;
+        let kind = self.kinds[&conn];
+        let size = match kind {
+            Kind::Claims(size) => size as usize,
+            _ => self.info.len(),
+        };
+        let range = range(piece, size).expect("only pieces that exist are asked for");
+        let mut bytes = self.info.get(range.clone()).unwrap_or(&vec![9; range.len()]).to_vec();
+        let mut total_size = size as u32;
+        match kind {
+            Kind::Silent | Kind::Poor => return,
+            Kind::Rejects => {
+                let reject = Metadata::Reject { piece }.to_bytes();
+                return self.says(conn, [Message::Extended(OURS, reject)]);
+            }
+            Kind::Liar | Kind::Claims(_) => bytes[0] ^= 1,
+            Kind::Subtle if piece == 0 => bytes[0] ^= 1,
+            Kind::TooLong => bytes.push(0),
+            Kind::OtherTotal => total_size += 1,
+            Kind::Subtle | Kind::Honest => {}
+        }
+        let data = Metadata::Data { piece, total_size, bytes: &bytes }.to_bytes();
+        self.says(conn, [Message::Extended(OURS, data)]);
+    }
+
+    fn says(&mut self, conn: ConnId, messages: impl Into<Vec<Message>>) {
+        self.search.handle(self.now, Fact::Said { conn, messages: messages.into() });
+    }
+
+    fn dialled(&mut self) -> (ConnId, SocketAddr) {
+        self.hosts += 1;
+        let addr = SocketAddr::from(([10, 0, 0, self.hosts], 6881));
+        let addrs = vec![addr];
+        self.search.handle(self.now, Fact::Addresses { source: Source::Tracker, addrs });
+        let dial = |action: &Action| match action {
+            Action::Dial { conn, addr: dialled } if *dialled == addr => Some(*conn),
+            _ => None,
+        };
+        let actions = self.search.take_actions();
+        (actions.iter().find_map(dial).expect("it is dialled"), addr)
+    }
+
+    fn joins(&mut self, kind: Kind) -> ConnId {
+        let (conn, addr) = self.dialled();
+        self.kinds.insert(conn, kind);
+        let reserved = Reserved::default().with_extended().with_fast();
+        let hello = Hello { addr, incoming: false, peer_id: PeerId([self.hosts; 20]), reserved };
+        self.fact(Fact::Connected { conn, hello });
+        let size = match kind {
+            Kind::Claims(size) => size as usize,
+            _ => self.info.len(),
+        };
+        let said = match kind {
+            Kind::Poor => "d1:mdee".to_owned(),
+            _ => format!("d1:md11:ut_metadatai{THEIR_ID}ee13:metadata_sizei{size}ee"),
+        };
+        self.fact(Fact::Said { conn, messages: vec![Message::Extended(HANDSHAKE, said.into())] });
+        conn
+    }
+
+    /// Lets time pass until the metadata is here; how long that took.
+    fn finds(&mut self, limit: Duration) -> Option<Duration> {
+        let start = self.now;
+        loop {
+            if let Some(found) = self.search.found() {
+                assert!(found == self.info, "the hash was compared");
+                return Some(self.now - start);
+            }
+            if start + limit < self.now {
+                return None;
+            }
+            self.now += TICK;
+            self.search.tick(self.now);
+            self.act();
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn it_comes_from_several_at_once() {
+    let mut p = play(100_000);
+    let slow = [p.joins(Kind::Silent), p.joins(Kind::Silent)];
+    assert_eq!(p.search.progress().to_string(), "metadata: 0 of 7 pieces from 2 peers");
+    p.joins(Kind::Honest);
+    assert!(p.finds(2 * SECOND).is_some());
+    assert!(slow.iter().all(|conn| !p.hung_up.contains(conn)) && p.asked < 25, "{}", p.asked);
+}
+
+#[test]
+fn whoever_is_there_beside_one_honest_peer_it_is_found() {
+    for (kind, bad, banned) in [
+        (Kind::Silent, 45, 0),
+        (Kind::Liar, 45, 1),
+        (Kind::Subtle, 20, 1),
+        (Kind::Rejects, 45, 0),
+        (Kind::TooLong, 45, 0),
+        (Kind::OtherTotal, 45, 0),
+        (Kind::Claims(1), 45, 1),
+        (Kind::Claims(16_385), 10, 1),
+        (Kind::Claims(8 << 20), 2, 0),
+        (Kind::Poor, 49, 0),
+    ] {
+        for len in [1_000, 40_000] {
+            let mut p = play(len);
+            (0..bad).for_each(|_| _ = p.joins(kind));
+            let honest = p.joins(Kind::Honest);
+            let time = p.finds(12 * SECOND).expect("it is found");
+            assert!(time < 10 * SECOND, "{time:?}");
+            assert!(!p.hung_up.contains(&honest));
+            assert!(banned <= p.banned, "{} banned", p.banned);
+        }
+    }
+}
+
+#[test]
+fn liars_that_claim_fifty_sizes_cost_little() {
+    let mut p = play(30_000);
+    (0..45).for_each(|n| _ = p.joins(Kind::Claims(100_000 + n)));
+    p.joins(Kind::Honest);
+    assert!(p.finds(10 * SECOND).is_some());
+}
+
+#[test]
+fn one_that_rejects_for_ever_or_sends_nothing_is_dropped() {
+    for kind in [Kind::Rejects, Kind::Silent] {
+        let mut p = play(1_000);
+        let conn = p.joins(kind);
+        assert_eq!(p.finds(40 * SECOND), None);
+        assert!(p.hung_up.contains(&conn));
+    }
+    let mut p = play(1_000);
+    let conn = p.joins(Kind::Liar);
+    assert_eq!(p.finds(SECOND), None);
+    assert!(p.hung_up.contains(&conn) && p.banned == 1);
+}
+
+#[test]
+fn what_peers_say_meanwhile_is_kept_for_the_swarm_within_limits() {
+    let mut p = play(1_000);
+    let poor = p.joins(Kind::Poor);
+    let said = [Message::Bitfield(vec![0x80]), Message::Unchoke, Message::Have(3)];
+    p.says(poor, said.clone());
+    let flood = p.joins(Kind::Poor);
+    (0..30).for_each(|_| p.says(flood, [Message::Bitfield(vec![0; 250_000])]));
+    p.act();
+    assert!(p.hung_up.contains(&flood) && !p.hung_up.contains(&poor));
+    let (pending, addr) = p.dialled();
+    let heritage = p.search.bequeath();
+    assert_eq!(heritage.dials, [(pending, addr, false)]);
+    let heir = &heritage.peers[0];
+    assert_eq!((heir.conn, &heir.messages[1..]), (poor, &said[..]), "after the handshake");
+    assert_eq!(heritage.last_conn, 3);
+}
+
+#[test]
+fn it_says_what_it_waits_for_and_gives_up_in_time() {
+    let mut p = play(1_000);
+    let why = |p: &Play| p.search.progress().to_string();
+    assert!(why(&p).contains("no tracker and no peer"));
+    let (conn, _) = p.dialled();
+    assert!(why(&p).contains("dialling 1 peer"), "{}", why(&p));
+    p.fact(Fact::Gone { conn, end: End::Lost("connection refused".into()) });
+    assert!(why(&p).contains("1 peer known but none reachable (connection refused)"));
+    p.joins(Kind::Poor);
+    assert!(why(&p).contains("none offers it"), "{}", why(&p));
+    assert_eq!(p.finds(600 * SECOND), None);
+    assert!(p.gave_up);
+}
+
+#[test]
+fn the_first_words_are_the_extended_handshake_and_what_fast_demands() {
+    let mut p = play(1_000);
+    let (conn, addr) = p.dialled();
+    let reserved = Reserved::default().with_extended().with_fast();
+    let hello = Hello { addr, incoming: false, peer_id: PeerId([9; 20]), reserved };
+    p.search.handle(p.now, Fact::Connected { conn, hello });
+    let told: Vec<Message> = p
+        .search
+        .take_actions()
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Tell { order: Order::Say(message), .. } => Some(message),
+            _ => None,
+        })
+        .collect();
+    let [Message::Extended(HANDSHAKE, payload), Message::HaveNone] = &told[..] else {
+        panic!("{told:?}")
+    };
+    let said = Extended::parse(payload).unwrap();
+    assert!(said.id(Extension::Metadata).is_some() && said.metadata_size.is_none());
+}
