@@ -91,7 +91,8 @@ pub fn start(layout: &Layout, force: bool, progress: Progress) -> Result<Option<
         have.insert(piece);
     });
     let sound = !found.troubles.iter().any(|(file, _)| layout.is_chosen(*file));
-    let differ = found.differ.count();
+    // What is not wanted may be as it likes.
+    let differ = layout.wanted().common(&found.differ).count() as u32;
     Ok(Some(Existing { have, differ, sound, aside, resumed }))
 }
 

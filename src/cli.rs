@@ -9,6 +9,7 @@
 mod completions;
 mod create;
 mod decode;
+mod events;
 mod exit;
 pub mod flags;
 mod get;
@@ -16,6 +17,7 @@ mod handshake;
 mod help;
 mod hook;
 pub mod input;
+mod look;
 mod man;
 mod output;
 mod peers;
@@ -42,15 +44,20 @@ use crate::terminal::eprint_line;
 pub fn main() -> ExitCode {
     let args = match flags::parse(std::env::args_os().skip(1)) {
         Ok(args) => args,
-        Err(err) => return report(&err, Exit::Usage),
+        Err(err) => {
+            let json = std::env::args_os().any(|word| word == "--json");
+            return report(json, &err, Exit::Usage);
+        }
     };
+    // Their output is the answer or nothing.
+    let json = args.json && !["show", "decode"].contains(&args.command);
     match run(&args) {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
-        Err(err) if err.is::<Misuse>() => report(&err, Exit::Usage),
-        Err(err) if err.is::<view::GaveUp>() => report(&err, Exit::GaveUp),
-        Err(err) => report(&err, Exit::Failed),
+        Err(err) if err.is::<Misuse>() => report(json, &err, Exit::Usage),
+        Err(err) if err.is::<view::GaveUp>() => report(json, &err, Exit::GaveUp),
+        Err(err) => report(json, &err, Exit::Failed),
     }
 }
 
@@ -126,8 +133,12 @@ fn print(text: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// One line on standard error, whatever strangers put into the message.
-fn report(err: &anyhow::Error, exit: Exit) -> ExitCode {
-    eprint_line(&format!("piecemeal: {}", printable(&format!("{err:#}"))));
+/// One line on standard error, whatever strangers put into the message; for `--json` an object too.
+fn report(json: bool, err: &anyhow::Error, exit: Exit) -> ExitCode {
+    let message = printable(&format!("{err:#}"));
+    if json {
+        let _ = events::print(events::error(&message, exit));
+    }
+    eprint_line(&format!("piecemeal: {message}"));
     exit.into()
 }

@@ -50,6 +50,8 @@ pub enum Event {
     PortMap(crate::port_map::Report),
     /// The disk failed: this run ends.
     Failed(anyhow::Error),
+    /// The user wants to see the swarm, its pieces in so many cells.
+    Look { cells: usize },
     /// The user wants to stop.
     Stop,
 }

@@ -54,6 +54,7 @@ pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
 pub mod web;
+pub mod webseed;
 
 // Head: starts the hands, runs the loop.
 pub mod session;

@@ -19,7 +19,11 @@
 
 mod begun;
 mod in_order;
+mod map;
 mod rarity;
+mod reason;
+pub mod run;
+mod wanted;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,7 +31,9 @@ use std::time::{Duration, Instant};
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use begun::Begun;
+pub use map::Cell;
 use rarity::Rarity;
+pub use reason::Reason;
 
 /// How many pieces are fetched at random before rarity counts (libtorrent: 4).
 pub const RANDOM_FIRST: u32 = 4;
@@ -54,54 +60,6 @@ pub struct ConnId(pub u32);
 impl std::fmt::Display for ConnId {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "#{}", self.0)
-    }
-}
-
-/// Why a block was chosen: told by `--trace`, tested by the scripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The piece is begun, and this peer is at it.
-    Finish,
-    /// The piece is begun by others.
-    Join,
-    /// One of the first pieces: any will do.
-    Random,
-    /// The peer suggests it, and alone has it.
-    Suggested,
-    /// So many of the peers have it, none is rarer.
-    Rarest { have: u32, peers: u32 },
-    /// The next in order.
-    InOrder,
-    /// In order, and others hold it up for a while.
-    Urgent { due: Duration },
-    /// Nothing is left unasked; this block is owed by somebody else for a while.
-    Endgame { due: Duration },
-    /// This peer has nothing else that we lack.
-    Help { due: Duration },
-    /// The piece failed its hash; it is fetched from one peer alone to find out who lied.
-    Suspect,
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            Reason::Finish => f.write_str("the piece is begun with this peer"),
-            Reason::Join => f.write_str("the piece is begun, finish it first"),
-            Reason::Random => f.write_str("one of the first pieces, at random"),
-            Reason::Suggested => f.write_str("suggested by the peer, which alone has it"),
-            Reason::Rarest { have, peers } => write!(f, "rarest, {have} of {peers} peers have it"),
-            Reason::InOrder => f.write_str("the next in order"),
-            Reason::Urgent { due } => {
-                write!(f, "next in order, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Endgame { due } => {
-                write!(f, "endgame, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Help { due } => {
-                write!(f, "nothing else to ask of it, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Suspect => f.write_str("the piece failed its hash, so from one peer alone"),
-        }
     }
 }
 
@@ -219,12 +177,6 @@ impl Picker {
         self.rarity.availability(piece)
     }
 
-    /// The first piece that we lack and no connected peer has.
-    pub fn unavailable(&self) -> Option<PieceIndex> {
-        let lacking = (0..self.geometry.pieces()).filter(|&piece| self.lacks(piece));
-        lacking.into_iter().find(|&piece| self.availability(piece) == 0)
-    }
-
     /// Chooses up to `count` blocks to ask of a peer and notes that it was asked. `peers` is how
     /// many are connected.
     pub fn pick(
@@ -304,7 +256,9 @@ impl Picker {
     /// Not while anything is welcome, and not when many are begun already.
     fn offers_rarer(&self, peer: &Candidate, peers: u32) -> bool {
         let early = self.have.count() < RANDOM_FIRST || peer.only.is_some();
-        if early || BEGUN_PER_PEER * peers as usize <= self.begun.len() {
+        // Those of which a server owes every block are not in anybody's way.
+        let open = self.begun.values().filter(|begun| !begun.is_run()).count();
+        if early || BEGUN_PER_PEER * peers as usize <= open {
             return false;
         }
         let Some(rarest) = self.rarest_offer(peer.has) else { return false };

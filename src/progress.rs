@@ -26,6 +26,10 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const BAR_MIN: usize = 10;
 const BAR_MAX: usize = 40;
 
+/// Lines of a map of pieces on a terminal, and its letters elsewhere.
+const MAP_LINES: usize = 3;
+const MAP_LEN: usize = 100;
+
 /// A name is not shown in fewer columns.
 const NAME_MIN: usize = 12;
 
@@ -33,6 +37,8 @@ pub struct Progress {
     look: Look,
     /// The torrent's, for the live line; empty until it is known.
     name: String,
+    /// The map of pieces, for above the live line; empty: there is none.
+    map: String,
     /// When the last whole line was printed, and the reason it gave for standing still.
     last: Instant,
     last_reason: Option<String>,
@@ -51,7 +57,13 @@ impl Progress {
             true => Look::Quiet,
             false => Live::new().filter(|_| live).map_or(Look::Lines, Look::Live),
         };
-        Progress { look, name: String::new(), last: Instant::now(), last_reason: None }
+        Progress {
+            look,
+            name: String::new(),
+            map: String::new(),
+            last: Instant::now(),
+            last_reason: None,
+        }
     }
 
     /// The name to be shown where there is room for it.
@@ -59,26 +71,56 @@ impl Progress {
         self.name = terminal::isolated(&printable(name));
     }
 
+    /// How many letters a map of the pieces may have; 0: nobody would see it.
+    pub fn map_len(&self) -> usize {
+        match self.look {
+            Look::Quiet => 0,
+            Look::Lines => MAP_LEN,
+            Look::Live(_) => MAP_LINES * terminal::width().saturating_sub(1),
+        }
+    }
+
+    /// How long a line may be: on a terminal as it is wide, elsewhere enough for all there is.
+    pub fn columns(&self) -> usize {
+        if let Look::Live(_) = self.look { terminal::width() } else { 200 }
+    }
+
+    /// A map of the pieces, to be shown with the next line.
+    pub fn map(&mut self, map: String) {
+        self.map = map;
+    }
+
     /// An event: a line of its own, above the live one.
     pub fn say(&mut self, line: &str) {
-        let line = printable(line);
+        self.put(&printable(line));
+    }
+
+    /// As [`say`](Self::say), of a line that is printable.
+    pub fn put(&mut self, line: &str) {
         match &mut self.look {
             Look::Quiet => {}
-            Look::Lines => eprint_line(&line),
-            Look::Live(live) => live.above(&line),
+            Look::Lines => eprint_line(line),
+            Look::Live(live) => live.above(line),
         }
     }
 
     /// The download as it stands.
     pub fn status(&mut self, status: &Status) {
         if let Look::Live(live) = &mut self.look {
-            return live.draw(|width| live_line(status, &self.name, width));
+            return live.draw(|width| {
+                let mut lines = folded(&self.map, width);
+                lines.push(live_line(status, &self.name, width));
+                lines.join("\n")
+            });
         }
         let reason = status.stuck.as_ref().map(ToString::to_string);
         let news = reason.is_some() && reason != self.last_reason;
         if LINE_EVERY <= self.last.elapsed() || (news && self.last_reason.is_none()) {
             self.last = Instant::now();
             self.last_reason = reason;
+            if !self.map.is_empty() {
+                self.say(&self.map.clone());
+            }
             self.say(&whole_line(status));
         }
     }
@@ -123,7 +165,8 @@ fn bar_of(done: u64, total: u64, columns: usize) -> String {
     format!("[{:<width$}]", "#".repeat(full) + tip)
 }
 
-fn rate(bytes_per_second: f64) -> String {
+/// Bytes a second as people read them.
+pub fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", units::size(bytes_per_second as u64))
 }
 
@@ -139,6 +182,12 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
+/// A map in as many lines as it takes.
+fn folded(map: &str, width: usize) -> Vec<String> {
+    let lines = map.as_bytes().chunks(width.max(1)).map(String::from_utf8_lossy);
+    lines.map(|line| line.into_owned()).collect()
+}
+
 /// `4.4/8.5 MiB`, `980.0 KiB/1.2 GiB`.
 fn sizes(done: u64, total: u64) -> String {
     let (done, total) = (units::size(done), units::size(total));
@@ -151,7 +200,8 @@ fn live_line(status: &Status, name: &str, width: usize) -> String {
     let seeding = status.have == status.pieces;
     let (done, total) = (status.done_bytes, status.total_bytes);
     let sizes = sizes(done, total);
-    let peers = format!("{} of {} peers", status.connected, status.known.max(status.connected));
+    let known = status.known.max(status.connected);
+    let peers = format!("{} of {known} peers{}", status.connected, web_seeds(status));
     let pieces = format!("{}/{} pieces", status.have, status.pieces);
     let left = status.eta.map_or(String::new(), |eta| format!("{} left", time(eta)));
     let percent = format!("{:3}%", percent(done, total));
@@ -205,12 +255,20 @@ fn seed_line(status: &Status) -> String {
     )
 }
 
+fn web_seeds(status: &Status) -> String {
+    match status.web_seeds {
+        0 => String::new(),
+        1 => ", 1 web seed".to_owned(),
+        n => format!(", {n} web seeds"),
+    }
+}
+
 fn whole_line(status: &Status) -> String {
     if status.have == status.pieces {
         return seed_line(status);
     }
     let mut line = format!(
-        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected",
+        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected{}",
         percent(status.done_bytes, status.total_bytes),
         units::size(status.done_bytes),
         units::size(status.total_bytes),
@@ -220,6 +278,7 @@ fn whole_line(status: &Status) -> String {
         rate(status.upload_rate),
         status.connected,
         status.known.max(status.connected),
+        web_seeds(status),
     );
     match (&status.stuck, status.eta) {
         (Some(reason), _) => line += &format!("; {reason}"),
@@ -250,6 +309,8 @@ mod tests {
             downloaded: 0,
             wasted: 0,
             uploaded: 0,
+            web_seeds: 0,
+            web_seed_bytes: 0,
             corrupt: 0,
             stuck: None,
         }

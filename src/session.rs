@@ -30,6 +30,7 @@ mod disk;
 mod finders;
 mod links;
 mod run;
+mod web;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -42,13 +43,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
+use crate::geometry::PieceIndex;
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
 use crate::port_map;
 use crate::proxy::Proxy;
 use crate::storage::Layout;
 use crate::stream::Output;
-use crate::swarm::{Account, Decision, Goal, Status};
+use crate::swarm::{Account, Decision, Goal, Snapshot, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
 use crate::wire::handshake::PeerId;
@@ -56,6 +58,9 @@ use crate::wire::handshake::PeerId;
 /// Updates that may wait for their reader. A status that finds no room is dropped: the next one
 /// says more. The same goes for the rest when nobody reads at all.
 const UPDATES_MAX: usize = 256;
+
+/// Pieces leave so much of that to what matters more.
+const PIECES_MAX: usize = UPDATES_MAX / 2;
 
 /// What to fetch, where to put it, whom to ask.
 #[derive(Debug, Clone)]
@@ -73,6 +78,8 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Servers that have the data (BEP 19); those of the torrent, unless changed.
+    pub web_seeds: Vec<String>,
     /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
     pub dht: Option<dht_node::Config>,
     /// Ask the local network too (BEP 14), unless the torrent is private.
@@ -100,15 +107,17 @@ pub struct Options {
     pub seed_only: bool,
     /// Hash everything that is on disk, whatever the resume file says.
     pub check: bool,
+    /// Tell of every piece, and of every peer that comes or goes.
+    pub watch: bool,
     pub trace: Trace,
 }
 
 impl Options {
     /// The usual: into `dir` under the torrent's name, from its own trackers.
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
-        let trackers = torrent.trackers.clone();
+        let (trackers, web_seeds) = (torrent.trackers.clone(), torrent.web_seeds.clone());
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, lsd: true, pex: true, ..Options::at(layout) }
+        Options { trackers, web_seeds, lsd: true, pex: true, ..Options::at(layout) }
     }
 
     /// The usual, at a place of one's own choice and with `peers` only.
@@ -121,6 +130,7 @@ impl Options {
             proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
             dht: None,
             lsd: false,
             pex: false,
@@ -135,6 +145,7 @@ impl Options {
             temporary: false,
             seed_only: false,
             check: false,
+            watch: false,
             trace: Trace::off(),
         }
     }
@@ -163,7 +174,13 @@ pub enum Update {
     PortMap(port_map::Report),
     /// Every wanted piece is verified; from now on it only gives.
     Complete(Status),
+    /// A piece is verified. Told with [`Options::watch`], and left out while the reader is behind.
+    Stored {
+        piece: PieceIndex,
+    },
     Decided(Decision),
+    /// What [`Session::look`] asked for.
+    Look(Box<Snapshot>),
 }
 
 /// What was on disk at the start.
@@ -198,6 +215,8 @@ pub struct Summary {
     pub status: Status,
     /// What went between us and each peer, most bytes first.
     pub accounts: Vec<Account>,
+    /// The web seeds that gave anything, and how many bytes of blocks.
+    pub web_seeds: Vec<(String, u64)>,
     /// Since the peers were first asked; zero if nobody had to be.
     pub time: Duration,
 }
@@ -229,6 +248,12 @@ impl Session {
     /// A handle to end the session from elsewhere.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.events.clone())
+    }
+
+    /// Asks for an [`Update::Look`]: the peers, and the pieces in at most so many cells. There is none
+    /// while the session is too busy.
+    pub fn look(&self, cells: usize) {
+        let _ = self.events.try_send(Event::Look { cells });
     }
 
     /// Waits for the end.

@@ -20,15 +20,20 @@ mod extended;
 mod giving;
 mod peer;
 mod pex;
+mod pieces;
 mod rationing;
+mod snapshot;
 mod status;
 mod super_seed;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod totals;
+mod web_seeds;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::address_book::{AddressBook, Source};
@@ -36,7 +41,6 @@ use crate::bitfield::Bitfield;
 use crate::choker::Choker;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::{ConnId, Picker};
-use crate::rate::Rate;
 use crate::wire::extended::Offer;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
@@ -47,8 +51,12 @@ pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
 use rationing::Rationing;
+pub use snapshot::{Row, Snapshot};
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
+use totals::Totals;
+pub use web_seeds::FetchEnd;
+use web_seeds::WebSeed;
 
 /// How often [`Swarm::tick`] should be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -81,6 +89,8 @@ pub struct Config {
     pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Whether every peer that comes or goes is told of.
+    pub watch: bool,
     /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
     pub dht_ports: [Option<u16>; 2],
     /// Whether every decision is told, and not only those that matter.
@@ -136,6 +146,16 @@ pub enum Fact {
         conn: ConnId,
         piece: PieceIndex,
     },
+    /// These blocks came from a web seed, and are on their way to the assembler.
+    Fetched {
+        conn: ConnId,
+        spans: Vec<Span>,
+    },
+    /// A web seed is free again, or of no use.
+    FetchEnded {
+        conn: ConnId,
+        end: FetchEnd,
+    },
 }
 
 /// What a peer told of itself in the handshake.
@@ -170,6 +190,16 @@ pub enum Action {
     },
     HangUp {
         conn: ConnId,
+    },
+    /// Have a web seed send these bytes of the torrent.
+    Fetch {
+        conn: ConnId,
+        bytes: Range<u64>,
+    },
+    /// Of what it was last asked for, a web seed need not send what lies behind this.
+    CutFetch {
+        conn: ConnId,
+        at: u64,
     },
     /// The trackers should be asked for more peers.
     MorePeers,
@@ -213,6 +243,7 @@ pub struct Swarm {
     /// In order, so that a run in virtual time repeats.
     peers: BTreeMap<ConnId, Peer>,
     dials: BTreeMap<ConnId, Dial>,
+    web_seeds: BTreeMap<ConnId, WebSeed>,
     last_conn: u32,
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
@@ -254,23 +285,6 @@ struct Dial {
     incoming: bool,
 }
 
-/// What went over the wires in this run.
-struct Totals {
-    down: Rate,
-    up: Rate,
-    uploaded: u64,
-    downloaded: u64,
-    wasted: u64,
-    corrupt: u32,
-}
-
-impl Totals {
-    fn new(now: Instant) -> Totals {
-        let (down, up) = (Rate::new(now), Rate::new(now));
-        Totals { down, up, uploaded: 0, downloaded: 0, wasted: 0, corrupt: 0 }
-    }
-}
-
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
@@ -293,6 +307,7 @@ impl Swarm {
             book: AddressBook::default(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
+            web_seeds: BTreeMap::new(),
             last_conn: 0,
             actions: Vec::new(),
             departed: VecDeque::new(),
@@ -346,6 +361,8 @@ impl Swarm {
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }
+            Fact::Fetched { conn, spans } => self.fetched(conn, spans, now),
+            Fact::FetchEnded { conn, end } => self.fetch_ended(conn, end, now),
         }
     }
 
@@ -355,6 +372,7 @@ impl Swarm {
         self.evict(now);
         self.dial(now);
         self.ask_everybody(now);
+        self.ask_web_seeds(now);
         self.give(now);
         self.tell_of_others(now);
         let waited = now.saturating_duration_since(self.last_block);
@@ -433,48 +451,12 @@ impl Swarm {
 
     /// As [`decide`](Self::decide), for what is told in any case.
     fn announce(&mut self, decision: Decision) {
-        if self.config.trace || decision.matters() {
+        if self.config.trace || self.config.watch || decision.matters() {
             self.actions.push(Action::Decided(decision));
         }
     }
 
     fn tell(&mut self, conn: ConnId, message: Message) {
         self.actions.push(Action::Tell { conn, order: Order::Say(message) });
-    }
-
-    /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
-    fn stored(&mut self, piece: PieceIndex, now: Instant) {
-        let owed = self.picker.stored(piece);
-        for &(conn, span) in &owed {
-            self.cancel(conn, span);
-        }
-        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
-        for conn in conns {
-            let peer = self.peers.get_mut(&conn).expect("listed");
-            if peer.has.contains(piece) {
-                peer.wanted -= 1;
-                self.update_interest(conn);
-            } else {
-                self.tell(conn, Message::Have(piece));
-            }
-        }
-        self.check_finished(now);
-        // Who was cancelled has room again. All others were asked when they had.
-        owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
-    }
-
-    /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.
-    fn corrupt(&mut self, piece: PieceIndex, mut senders: Vec<ConnId>, now: Instant) {
-        self.totals.corrupt += 1;
-        senders.sort_unstable();
-        senders.dedup();
-        self.announce(Decision::Corrupt { piece, senders: senders.len() });
-        for (conn, span) in self.picker.corrupt(piece) {
-            self.cancel(conn, span);
-        }
-        if let [alone] = senders[..] {
-            self.ban(alone, BanReason::SentCorruptPiece(piece), now);
-        }
-        self.ask_everybody(now);
     }
 }

@@ -1,4 +1,4 @@
-//! Standard error as a person sees it: whole lines, and on a terminal one live line below them.
+//! Standard error as a person sees it: whole lines, and on a terminal a live line (or some) below.
 //!
 //! ```text
 //! whole line
@@ -31,7 +31,8 @@ fn write(text: &str) {
 
 /// The live line. Taken away when it is dropped.
 pub struct Live {
-    shown: bool,
+    /// Lines that are shown.
+    shown: usize,
     due: Instant,
 }
 
@@ -39,20 +40,22 @@ impl Live {
     /// `None` where standard error is no terminal that a line can be drawn over on.
     pub fn new() -> Option<Live> {
         let term = std::env::var_os("TERM").is_none_or(|term| term != "dumb" && !term.is_empty());
-        (term && stderr().is_terminal()).then(|| Live { shown: false, due: Instant::now() })
+        (term && stderr().is_terminal()).then(|| Live { shown: 0, due: Instant::now() })
     }
 
-    /// Draws a line, made for so many columns, unless one was drawn a moment ago.
+    /// Draws a line, or some, made for so many columns, unless one was drawn a moment ago.
     pub fn draw(&mut self, line: impl FnOnce(usize) -> String) {
         let now = Instant::now();
         if self.due <= now {
             self.due = now + DRAW_EVERY;
             // The last column is left alone: a full line moves some cursors to the next one.
             let width = width().saturating_sub(1);
-            self.shown = true;
             // Twice: an escape takes more columns, and the mark of a cut is not ASCII.
-            let line = for_locale(&fit(&for_locale(&line(width)), width));
-            write(&format!("\r{line}\x1b[K"));
+            let fitted = |line: &str| for_locale(&fit(&for_locale(line), width)) + "\x1b[K";
+            let lines: Vec<String> = line(width).lines().map(fitted).collect();
+            let back = self.to_the_first();
+            self.shown = lines.len();
+            write(&format!("{back}{}\x1b[J", lines.join("\n\r")));
         }
     }
 
@@ -64,8 +67,17 @@ impl Live {
     }
 
     pub fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            write("\r\x1b[K");
+        if self.shown != 0 {
+            write(&format!("{}\x1b[J", self.to_the_first()));
+            self.shown = 0;
+        }
+    }
+
+    /// How the cursor gets to the first of the lines.
+    fn to_the_first(&self) -> String {
+        match self.shown {
+            0 | 1 => "\r".to_owned(),
+            lines => format!("\r\x1b[{}A", lines - 1),
         }
     }
 }

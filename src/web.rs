@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use ureq::config::ConfigBuilder;
@@ -25,7 +26,7 @@ use crate::proxy::Proxy;
 pub const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
 
 /// The most bytes of an answer's headers; proxies and cookies take a few KiB.
-pub const HEADERS_MAX: usize = 64 * 1024;
+const HEADERS_MAX: usize = 64 * 1024;
 
 /// One moves a server to https, one to another name; more than this is a loop.
 pub const REDIRECTS_MAX: u32 = 5;
@@ -190,6 +191,23 @@ pub fn redirected(
         return Err(forbidden("not from outside to the inside of this network"));
     }
     Ok(to)
+}
+
+/// What went wrong with a call, in a few words; `connect` and `whole` are the times it was given.
+pub fn explain(error: ureq::Error, connect: Duration, whole: Duration) -> String {
+    match error {
+        ureq::Error::Timeout(ureq::Timeout::Connect) => format!("no connection within {connect:?}"),
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            format!("no address for its name within {connect:?}")
+        }
+        ureq::Error::Timeout(_) => format!("no whole answer within {whole:?}"),
+        ureq::Error::HostNotFound => "no address for its name".to_owned(),
+        ureq::Error::LargeResponseHeader(..) => {
+            format!("headers of over {HEADERS_MAX} bytes, the limit")
+        }
+        ureq::Error::Io(e) => io_text(&e),
+        e => clipped(&e.to_string(), WHY_MAX),
+    }
 }
 
 /// What a system's error is called here: as every message, in lower case, without its number.

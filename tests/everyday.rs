@@ -41,8 +41,8 @@ impl Everyday {
     fn types_also(&self, line: &str, more: &[&str], code: i32) -> Ended {
         let torrent = self.place.torrent.to_str().expect("UTF-8");
         let words = line.split(' ').map(|word| if word == "T" { torrent } else { word });
-        let network =
-            ["--listen", &own_ip().to_string(), "--no-port-map", "--no-dht"].map(str::to_owned);
+        let ip = own_ip().to_string();
+        let network = ["--listen", &ip, "--no-port-map", "--no-lsd", "--no-dht"];
         let reads_only = ["-S", "--show-files", "show", "info", "verify", "-V", "-h", "help"];
         let mut run = Run::piecemeal(&[]).in_folder(&self.place.data);
         if !line.split(' ').any(|word| reads_only.contains(&word)) || line.contains("-V T") {
@@ -172,8 +172,8 @@ fn the_command_runs_before_the_seeding_and_not_without_completion() {
     let day = Everyday::new();
     drop(day.seeder);
     let torrent = day.place.torrent.to_str().expect("UTF-8");
-    let line = ["get", torrent, "--no-tracker", "--no-port-map", "--stop-timeout", "0.2"];
-    let run = Run::piecemeal(&line).args(["--on-complete", "touch told"]);
+    let line = ["get", torrent, "--no-tracker", "--no-port-map", "--no-lsd", "--no-dht"];
+    let run = Run::piecemeal(&line).args(["--on-complete", "touch told", "--stop-timeout", "0.2"]);
     run.in_folder(&day.place.data).run().expect(3);
     assert!(!day.place.data.join("told").exists());
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::fixture::{Fixture, Recipe};
 use support::netns::{Cable, FAMILIES, Family, Host};
 use support::place::Place;
-use support::run::{LIMIT, Running};
+use support::run::{LIMIT, Run, Running};
 
 /// A whole download, the search for peers included.
 const SOON: Duration = Duration::from_secs(10);
@@ -52,6 +52,39 @@ fn two_machines_find_each_other_on_the_local_network() {
         let ended = seed.finish(Duration::from_secs(5)).expect(130);
         assert!(ended.stderr.contains("uploaded 1.0 MiB"), "{family:?}: {}", ended.stderr);
     }
+}
+
+/// Both ways with libtorrent: it finds our seed, and we find its.
+#[test]
+fn libtorrent_and_we_find_each_other_on_the_local_network() {
+    let Some(Cable { hosts: [a, b] }) = &Cable::new(Family::V4) else { return };
+    if libtorrent(a, &["version"]).run().code != Some(0) {
+        assert!(std::env::var_os("PIECEMEAL_REQUIRE_PEERS").is_none(), "no libtorrent here");
+        return eprintln!("skipped: no libtorrent here; see `make peers`");
+    }
+    let fixture = fixture("lt.bin");
+    let places = [(); 3].map(|()| Place::new(&fixture));
+    let runs = |host: &Host, place: &Place| {
+        let (data, at) = (place.data.display().to_string(), format!("{}:6881", host.ip()));
+        let torrent = place.torrent.display().to_string();
+        libtorrent(host, &["lan", &data, &at, "", &torrent]).start()
+    };
+    let mut ours = seed(a, &fixture, &places[0], &["--no-tracker", "--no-dht", "--no-pex"]);
+    let mut theirs = runs(b, &places[1]);
+    theirs.wait_for("torrent_finished");
+    fixture.assert_in(&places[1].data);
+    ours.interrupt();
+    ours.finish(LIMIT).expect(130);
+    get(a, &fixture, &places[2], &["--no-tracker", "--no-dht", "--no-pex"]);
+    theirs.kill();
+}
+
+/// The helper of the interop tests, with the packages of `make peers`.
+fn libtorrent(host: &Host, args: &[&str]) -> Run {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = format!("PYTHONPATH={}", root.join(".peers/python").display());
+    let run = host.run("env").arg(path).arg("python3").arg(root.join("tests/interop/seed.py"));
+    run.args(args)
 }
 
 /// Tracker, seed and get where one family is all there is, and where both are.

@@ -35,7 +35,8 @@ enum Kind {
 }
 
 fn kind(name: &str) -> Kind {
-    match name.trim_matches(['[', ']', '.']) {
+    // Of several operands, the first.
+    match name.split(' ').next().unwrap_or_default().trim_matches(['[', ']', '.']) {
         "DIR" => Kind::Folder,
         "PATH" | "FILE" => Kind::File,
         "TORRENT" => Kind::Torrent,
@@ -174,8 +175,8 @@ fn zsh() -> String {
             }
         }
         if !command.operand.is_empty() {
-            let operand = command.operand.trim_matches(['[', ']', '.']);
-            let _ = write!(text, " \\\n        '*:{operand}:{}'", zsh_action(operand));
+            let operand = zsh_text(command.operand.trim_matches(['[', ']', '.']));
+            let _ = write!(text, " \\\n        '*:{operand}:{}'", zsh_action(command.operand));
         }
         text += " && ret=0\n      ;;\n";
     }

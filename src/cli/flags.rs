@@ -45,6 +45,7 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_webseed: bool,
     pub no_dht: bool,
     /// Instead of the well-known nodes of the DHT.
     pub dht_bootstrap: Vec<HostPort>,

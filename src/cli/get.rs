@@ -108,7 +108,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
             Err(anyhow!("stopped before the end: {err:#}"))
         }
-        exit => hook.wait().and(exit),
+        exit => hook.wait(args.json).and(exit),
     }
 }
 
@@ -116,6 +116,11 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
     trackers.extend(args.announce.iter().cloned());
     if args.no_tracker {
         trackers.clear();
+    }
+    let mut web_seeds = place.layout.torrent().web_seeds.clone();
+    web_seeds.extend(args.web_seeds.iter().cloned());
+    if args.no_webseed {
+        web_seeds.clear();
     }
     let bootstrap = (!args.dht_bootstrap.is_empty()).then(|| args.dht_bootstrap.clone());
     let nodes = place.layout.torrent().nodes.clone();
@@ -128,6 +133,7 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
         proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
+        web_seeds,
         dht: (!args.no_dht).then_some(dht),
         lsd: !args.no_lsd,
         pex: !args.no_pex,
@@ -139,6 +145,7 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
         check: args.check,
         download_limit: Limit::of(args.max_download_limit),
         upload_limit: Limit::of(args.max_upload_limit),
+        watch: args.json || args.verbose != 0,
         trace,
         ..usual
     }
@@ -161,7 +168,11 @@ fn follow(
     hook: &mut Hook,
 ) -> Result<()> {
     let mut stopping = false;
+    let asked = signals::asked()?;
     loop {
+        if let Some(cells) = view.wants_to_look(asked.swap(false, Ordering::Relaxed)) {
+            session.look(cells);
+        }
         if interrupted.load(Ordering::Relaxed) && !stopping {
             stopping = true;
             session.stopper().stop();

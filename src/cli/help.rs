@@ -109,7 +109,7 @@ fn program(kind: Help) -> String {
     let mut text = format!("{ABOUT}\n\nusage: piecemeal [COMMAND] [options] ...\n\n");
     for command in COMMANDS {
         let usage = format!("{} {}", command.name, command.operand);
-        let _ = writeln!(text, "  {usage:<20} {}", command.help);
+        let _ = writeln!(text, "  {usage:<25} {}", command.help);
     }
     let _ = writeln!(text, "\n{}", wrapped(TORRENT, 78).join("\n"));
     text += "`piecemeal COMMAND --help` lists the options of a command.\n";
@@ -175,6 +175,7 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal decode 0000000d06000000010000400000004000",
             "piecemeal decode --as krpc packet.bin",
         ],
+        "handshake" => &["piecemeal handshake x.torrent 192.0.2.7:6881"],
         "completions" => &[
             "piecemeal completions bash > ~/.local/share/bash-completion/completions/piecemeal",
             "piecemeal completions zsh > \"${fpath[1]}/_piecemeal\"",

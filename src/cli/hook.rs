@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::events;
 use super::flags::Args;
 use crate::storage::Layout;
 
@@ -56,9 +57,12 @@ impl Hook {
     }
 
     /// Waits for its end, which must be a good one.
-    pub fn wait(self) -> Result<()> {
+    pub fn wait(self, json: bool) -> Result<()> {
         let Some(mut child) = self.child else { return Ok(()) };
         let status = child.wait().context("--on-complete")?;
+        if json {
+            events::print(events::on_complete(status.code()))?;
+        }
         if status.success() { Ok(()) } else { bail!("all is here, but --on-complete: {status}") }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Layer: programs.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +40,10 @@ pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<
         return one_piece(args, torrent, piece);
     }
     let streams = is_stream(args);
+    if streams && std::io::stdout().is_terminal() {
+        let how = "pipe it to a program, or name a file";
+        return Err(Misuse(format!("-o - would write the file to the terminal: {how}")).into());
+    }
     let mut temporary = None;
     let layout = match &args.out {
         Some(_) if streams && args.dir.is_none() => {

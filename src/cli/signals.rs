@@ -22,3 +22,17 @@ pub fn catch() -> Result<Arc<AtomicBool>> {
     }
     Ok(interrupted)
 }
+
+/// SIGUSR1 asks for the table of peers: set by each.
+#[cfg(unix)]
+pub fn asked() -> Result<Arc<AtomicBool>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, asked.clone())
+        .context("cannot catch signals")?;
+    Ok(asked)
+}
+
+#[cfg(not(unix))]
+pub fn asked() -> Result<Arc<AtomicBool>> {
+    Ok(Arc::default())
+}

@@ -11,17 +11,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::Exit;
 use super::flags::Args;
 use super::input::{self, Input};
 use super::output::Output;
-use crate::bitfield::Bitfield;
+use super::{Exit, Misuse};
 use crate::check::{self, Found};
 use crate::json::{self, Object};
 use crate::printable::printable;
 use crate::progress::Progress;
-use crate::storage::Layout;
 use crate::storage::folder::Folder;
+use crate::storage::{Aside, Layout};
 use crate::units::size;
 
 /// How many of the files that are not right are named; all of them with `-v` and in JSON.
@@ -34,20 +33,28 @@ pub fn run(args: &Args) -> Result<Exit> {
     };
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
     // A folder that is not there is rather a mistake in the command than missing data.
-    Folder::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    let folder = Folder::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
     let layout = Layout::below(Arc::from(torrent), dir);
+    let layout = layout.select(&args.select).map_err(|err| Misuse(err.to_string()))?;
     let mut progress = Progress::new(args.quiet, true);
-    let all = Bitfield::full(layout.geometry().pieces());
-    let found = check::run(&layout, &all, &mut |done, total| {
+    // With some files only, their border pieces can be told by what was kept aside of them.
+    let aside = if layout.is_whole() { Aside::default() } else { Aside::load(&layout) };
+    let found = check::run_with(&layout, &aside, &layout.wanted(), &mut |done, total| {
         progress.hashing("checking", done, total);
         ControlFlow::Continue(())
     })?;
     progress.finish();
-    let report = Report::new(&layout, found.context("the check was stopped")?);
+    let mut found = found.context("the check was stopped")?;
+    let apart = |piece: &u32| !aside.is_in_files(&layout, &folder, *piece);
+    for piece in found.aside.iter().filter(apart).collect::<Vec<_>>() {
+        found.have.remove(piece);
+        found.differ.insert(piece);
+    }
+    let report = Report::new(&layout, found);
     if !args.quiet || args.json {
         let mut out = Output::new();
         if args.json {
-            out.line(report.json())?
+            out.line_now(report.json())?
         } else {
             report.text(&mut out, args.verbose)?
         }
@@ -59,17 +66,20 @@ pub fn run(args: &Args) -> Result<Exit> {
 struct Report<'a> {
     layout: &'a Layout,
     found: Found,
+    /// How many pieces are looked at: those of the selected files.
+    pieces: u32,
     /// Files and what is wrong with them; first those that are not even what they should look like.
     wrong: Vec<(usize, String)>,
 }
 
 impl Report<'_> {
     fn new(layout: &Layout, found: Found) -> Report<'_> {
-        let troubles = found.troubles.iter().map(|(file, trouble)| (*file, trouble.to_string()));
+        let troubles = found.troubles.iter().filter(|(file, _)| layout.is_chosen(*file));
+        let troubles = troubles.map(|(file, trouble)| (*file, trouble.to_string()));
         let mut wrong: Vec<(usize, String)> = troubles.collect();
         // Those have the blame for their pieces; a neighbour that only shares one has not.
-        let blamed: BTreeSet<usize> = found.troubles.iter().map(|(file, _)| *file).collect();
-        for (index, _) in layout.files().iter().enumerate().filter(|(_, file)| file.is_stored()) {
+        let blamed: BTreeSet<usize> = wrong.iter().map(|(file, _)| *file).collect();
+        for index in (0..layout.files().len()).filter(|&file| layout.is_chosen(file)) {
             let pieces = layout.pieces_of(index);
             let all = pieces.len();
             let differ = pieces.clone().filter(|&piece| found.differ.contains(piece)).count();
@@ -83,16 +93,16 @@ impl Report<'_> {
             };
             wrong.push((index, what));
         }
-        Report { layout, found, wrong }
+        Report { layout, found, pieces: layout.wanted().count(), wrong }
     }
 
     /// A missing file without a byte is in no piece, and is missing all the same.
     fn is_right(&self) -> bool {
-        self.found.have.is_full() && self.found.troubles.is_empty()
+        self.found.have.count() == self.pieces && self.wrong.is_empty()
     }
 
     fn absent(&self) -> u32 {
-        self.found.have.len() - self.found.have.count() - self.found.differ.count()
+        self.pieces - self.found.have.count() - self.found.differ.count()
     }
 
     /// A file's path below `--dir`.
@@ -105,7 +115,9 @@ impl Report<'_> {
         let Found { have, differ, .. } = &self.found;
         let torrent = self.layout.torrent();
         let name = printable(&torrent.name);
-        let (good, all, bytes) = (have.count(), have.len(), size(torrent.stored_length()));
+        let chosen = (0..self.layout.files().len()).filter(|&file| self.layout.is_chosen(file));
+        let bytes = size(chosen.map(|file| self.layout.files()[file].length).sum());
+        let (good, all) = (have.count(), self.pieces);
         if self.is_right() {
             return out.line(format!("{name}: all {all} pieces match, {bytes}"));
         }
@@ -132,7 +144,7 @@ impl Report<'_> {
             .str("name", &torrent.name)
             .str("info_hash", &torrent.info_hash.to_string())
             .bool("complete", self.is_right())
-            .num("pieces", self.found.have.len())
+            .num("pieces", self.pieces)
             .num("good", self.found.have.count())
             .num("bad", self.found.differ.count())
             .num("missing", self.absent())

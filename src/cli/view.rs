@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::Exit;
 use super::flags::Args;
-use super::output::Output;
-use crate::json::{self, Object};
-use crate::printable::printable_bytes;
+use super::help::wrapped;
+use super::{Exit, events, look};
+use crate::printable::printable;
 use crate::progress::{self, Progress};
 use crate::session::{Found, Outcome, Summary, Update};
-use crate::swarm::{Account, Decision, Status};
+use crate::swarm::{Account, BanReason, Decision, Snapshot, Status};
+use crate::terminal;
 use crate::trace::Trace;
 use crate::tracker::Report;
 use crate::units;
@@ -24,6 +24,13 @@ const JSON_EVERY: Duration = Duration::from_secs(1);
 /// How many peers `--verbose` lists at the end.
 const ACCOUNTS_SHOWN: usize = 20;
 
+/// How often the map of pieces is made anew, and the table of peers is printed (`-vv`).
+const MAP_EVERY: Duration = Duration::from_millis(500);
+const TABLE_EVERY: Duration = Duration::from_secs(10);
+
+/// How many bans the last words repeat.
+const BAD_SHOWN: usize = 5;
+
 /// What the user sees of it.
 pub struct View {
     progress: Progress,
@@ -31,10 +38,19 @@ pub struct View {
     verbose: bool,
     quiet: bool,
     last_json: Option<Instant>,
+    /// When the map is due; `None`: nobody wants it.
+    map_due: Option<Instant>,
+    /// When the table is due (`-vv`), and whether it is waited for.
+    table_due: Option<Instant>,
+    table: bool,
+    explain_map: bool,
+    /// Pieces that were bad, and who sent them.
+    bad: Vec<String>,
 }
 
 impl View {
     pub fn new(args: &Args, trace: &Trace) -> View {
+        let now = Instant::now();
         View {
             // Lines of a trace would tear the live line apart.
             progress: Progress::new(args.quiet || args.json, !trace.is_shown()),
@@ -42,6 +58,12 @@ impl View {
             verbose: args.verbose != 0,
             quiet: args.quiet,
             last_json: None,
+            map_due: (args.verbose != 0 && !args.json && !args.quiet && !trace.is_on())
+                .then_some(now),
+            table_due: (1 < args.verbose && !args.json).then_some(now + TABLE_EVERY),
+            table: false,
+            explain_map: true,
+            bad: Vec::new(),
         }
     }
 
@@ -50,11 +72,47 @@ impl View {
         self.progress.name(name);
     }
 
+    /// Whether it is time to look at the swarm, and in how many cells; `asked`: the user wants to see
+    /// the peers now.
+    pub fn wants_to_look(&mut self, asked: bool) -> Option<usize> {
+        let now = Instant::now();
+        let due = |at: &mut Option<Instant>, every| {
+            let due = at.is_some_and(|at| at <= now);
+            *at = if due { Some(now + every) } else { *at };
+            due
+        };
+        let table = due(&mut self.table_due, TABLE_EVERY) || asked;
+        self.table |= table;
+        let map = due(&mut self.map_due, MAP_EVERY);
+        (table || map).then(|| self.progress.map_len())
+    }
+
+    fn look(&mut self, snapshot: &Snapshot) {
+        if self.map_due.is_some() {
+            self.progress.map(look::map(&snapshot.map));
+            if std::mem::take(&mut self.explain_map) {
+                let lines = wrapped(look::LEGEND, self.progress.columns());
+                lines.iter().for_each(|line| self.progress.say(line));
+            }
+        }
+        if std::mem::take(&mut self.table) {
+            let lines = look::table(snapshot, self.progress.columns());
+            lines.iter().for_each(|line| self.progress.say(line));
+        }
+    }
+
     pub fn update(&mut self, update: Update) -> Result<()> {
+        if let Update::Decided(Decision::Ban { addr, reason }) = &update
+            && *reason != BanReason::Ourselves
+            && self.bad.len() < BAD_SHOWN
+        {
+            self.bad.push(format!("{addr} was banned: {reason}"));
+        }
         if self.json {
             return self.update_json(&update);
         }
         match update {
+            Update::Look(snapshot) => self.look(&snapshot),
             Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
@@ -74,6 +132,7 @@ impl View {
                 self.progress.say(&decision.to_string());
             }
             Update::Listening { .. }
+            | Update::Stored { .. }
             | Update::Tracker(_)
             | Update::Dht(_)
             | Update::PortMap(_)
@@ -83,40 +142,19 @@ impl View {
     }
 
     fn update_json(&mut self, update: &Update) -> Result<()> {
-        let object = match update {
-            Update::Status(status) => {
-                if self.last_json.is_some_and(|last| last.elapsed() < JSON_EVERY) {
-                    return Ok(());
-                }
-                self.last_json = Some(Instant::now());
-                status_json("progress", status)
+        if let Update::Look(snapshot) = update {
+            return match std::mem::take(&mut self.table) {
+                true => events::print(events::peers(snapshot)),
+                false => Ok(()),
+            };
+        }
+        if let Update::Status(_) = update {
+            if self.last_json.is_some_and(|last| last.elapsed() < JSON_EVERY) {
+                return Ok(());
             }
-            Update::Complete(status) => status_json("complete", status),
-            Update::Checking { done, total } => {
-                Object::new().str("event", "checking").num("done", *done).num("total", *total)
-            }
-            Update::Found(found) => Object::new()
-                .str("event", "found")
-                .num("have", found.have)
-                .num("pieces", found.pieces)
-                .num("different", found.different)
-                .bool("resumed", found.resumed),
-            Update::Listening { port, peer_id } => Object::new()
-                .str("event", "listening")
-                .num("port", *port)
-                .str("peer_id", &printable_bytes(&peer_id.0)),
-            Update::Tracker(report) => {
-                Object::new().str("event", "tracker").str("message", &report.to_string())
-            }
-            Update::Dht(report) => {
-                Object::new().str("event", "dht").str("message", &report.to_string())
-            }
-            Update::PortMap(report) => {
-                Object::new().str("event", "port_map").str("message", &report.to_string())
-            }
-            Update::Decided(decision) => decision_json(decision),
-        };
-        print(&object.done())
+            self.last_json = Some(Instant::now());
+        }
+        events::print(events::of(update))
     }
 
     /// Takes the live line away, for the last words.
@@ -135,17 +173,17 @@ impl View {
             Outcome::GaveUp => (Exit::GaveUp, "gave_up"),
         };
         if self.json {
-            let time = format!("{:.3}", summary.time.as_secs_f64());
-            let accounts = json::array(summary.accounts.iter().map(account_json));
-            let object =
-                status_json(event, status).str_or_null("path", place).raw("seconds", &time);
-            print(&object.raw("peers_used", &accounts).done())?;
+            events::print(events::end(event, place, summary))?;
         } else if !self.quiet {
             if self.verbose {
                 let lines = summary.accounts.iter().take(ACCOUNTS_SHOWN).map(account_line);
                 lines.for_each(|line| self.progress.say(&line));
+                for (url, bytes) in &summary.web_seeds {
+                    self.progress.say(&format!("from {url} {}", units::size(*bytes)));
+                }
             }
-            self.progress.say(&last_line(name, place, summary));
+            self.bad.iter().for_each(|line| self.progress.say(line));
+            self.progress.put(&last_line(name, place, summary));
         }
         if summary.outcome == Outcome::GaveUp {
             bail!(GaveUp(status.stuck.as_ref().map_or(String::new(), |why| format!(": {why}"))));
@@ -189,6 +227,7 @@ fn found_line(found: &Found) -> Option<String> {
 }
 
 fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
+    let name = terminal::isolated(&printable(name));
     let status = &summary.status;
     let complete = status.have == status.pieces;
     match summary.outcome {
@@ -208,9 +247,15 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
                 0 => String::new(),
                 n => format!(", {n} pieces failed their hash and were fetched again"),
             };
+            let web = match (status.downloaded - status.web_seed_bytes, status.web_seed_bytes) {
+                (_, 0) => String::new(),
+                (0, _) => ", all from web seeds".to_owned(),
+                (_, web) => format!(", {} of it from web seeds", units::size(web)),
+            };
             format!(
-                "{name}: complete, {} in {} at {}/s{bad}; {}; give back: piecemeal seed",
+                "{name}: complete, {}{} in {} at {}/s{web}{bad}; {}; give back: piecemeal seed",
                 units::size(status.downloaded),
+                sources(&summary.accounts),
                 time(summary),
                 units::size(rate as u64),
                 given(status)
@@ -218,13 +263,22 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
         }
         _ => {
             let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);
-            match place {
+            match place.map(printable) {
                 Some(place) => {
                     format!("{how_much} are verified and kept in {place}; the same command goes on")
                 }
                 None => format!("{how_much} were here; nothing is kept"),
             }
         }
+    }
+}
+
+/// How many sent us something.
+fn sources(accounts: &[Account]) -> String {
+    match accounts.iter().filter(|account| account.received != 0).count() {
+        0 => String::new(),
+        1 => " from 1 peer".to_owned(),
+        n => format!(" from {n} peers"),
     }
 }
 
@@ -239,50 +293,8 @@ fn time(summary: &Summary) -> String {
     if seconds < 10.0 { format!("{seconds:.1} s") } else { progress::time(summary.time) }
 }
 
-fn status_json(event: &str, status: &Status) -> Object {
-    let eta = status.eta.map(|eta| eta.as_secs());
-    let stuck = status.stuck.as_ref().map(ToString::to_string);
-    Object::new()
-        .str("event", event)
-        .num("done_bytes", status.done_bytes)
-        .num("total_bytes", status.total_bytes)
-        .num("have", status.have)
-        .num("pieces", status.pieces)
-        .num("download_rate", status.download_rate as u64)
-        .num("upload_rate", status.upload_rate as u64)
-        .num("downloaded", status.downloaded)
-        .num("uploaded", status.uploaded)
-        .num("wasted", status.wasted)
-        .num("corrupt", status.corrupt)
-        .num("peers", status.connected as u64)
-        .num("known", status.known as u64)
-        .num_or_null("eta", eta)
-        .str_or_null("stuck", stuck.as_deref())
-}
-
 fn account_line(account: &Account) -> String {
     let Account { client, addr, received, sent, .. } = account;
     let (received, sent) = (units::size(*received), units::size(*sent));
     format!("from {addr} ({client}) {received}, to it {sent}")
-}
-
-fn account_json(account: &Account) -> String {
-    Object::new()
-        .str("addr", &account.addr.to_string())
-        .bool("incoming", account.incoming)
-        .str("client", &account.client)
-        .str("peer_id", &printable_bytes(&account.id.0))
-        .num("received", account.received)
-        .num("sent", account.sent)
-        .done()
-}
-
-fn decision_json(decision: &Decision) -> Object {
-    let kind = if decision.matters() { "warning" } else { "peer" };
-    Object::new().str("event", kind).str("message", &decision.to_string())
-}
-
-fn print(line: &str) -> Result<()> {
-    let mut output = Output::new();
-    output.line_now(line)
 }

@@ -166,7 +166,7 @@ impl Reader {
 }
 
 /// A chunk to read into: a used one if there is one.
-fn new_chunk(outlets: &Outlets) -> Vec<u8> {
+pub fn new_chunk(outlets: &Outlets) -> Vec<u8> {
     outlets.empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK_LEN])
 }
 

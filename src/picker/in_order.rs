@@ -24,7 +24,6 @@
 use std::time::{Duration, Instant};
 
 use super::{Candidate, Picker, Reason};
-use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 
 /// How much is urgent: so many bytes, and no fewer pieces than that. About a second of a film of the
@@ -38,6 +37,12 @@ const LATE: Duration = Duration::from_secs(1);
 const LATE_FIRST: Duration = Duration::from_millis(500);
 
 impl Picker {
+    /// The pieces come in their order.
+    pub fn in_order(mut self) -> Picker {
+        self.in_order = true;
+        self
+    }
+
     /// The first piece that is wanted and missing.
     pub fn first_missing(&mut self) -> Option<PieceIndex> {
         let pieces = self.geometry.pieces();
@@ -126,46 +131,5 @@ impl Picker {
             self.begun.get_mut(&piece).expect("listed").ask_again(block, peer.conn, now);
             picked.push((self.geometry.block(piece, block), Reason::Urgent { due }));
         }
-    }
-}
-
-/// For the pieces that are wanted, and no others.
-impl Picker {
-    /// Only these pieces are fetched; before anything has been picked.
-    pub fn wanting(mut self, wanted: Bitfield) -> Picker {
-        assert_eq!(wanted.len(), self.geometry.pieces(), "a bitfield of this torrent");
-        let others = (0..wanted.len()).filter(|&piece| !wanted.contains(piece));
-        others.for_each(|piece| self.rarity.remove(piece));
-        self.wanted = wanted;
-        self.count_missing();
-        self
-    }
-
-    /// The pieces come in their order.
-    pub fn in_order(mut self) -> Picker {
-        self.in_order = true;
-        self
-    }
-
-    pub(super) fn count_missing(&mut self) {
-        let len = |piece: PieceIndex| u64::from(self.geometry.piece_len(piece));
-        self.wanted_bytes = self.wanted.iter().map(len).sum();
-        let missing: Vec<PieceIndex> = self.wanted.iter().filter(|&p| self.lacks(p)).collect();
-        self.missing = missing.len() as u32;
-        self.missing_bytes = missing.into_iter().map(len).sum();
-    }
-
-    /// Whether a piece is wanted and not verified yet.
-    pub fn lacks(&self, piece: PieceIndex) -> bool {
-        self.wanted.contains(piece) && !self.have.contains(piece)
-    }
-
-    /// How many pieces are wanted, and of these: missing. The same in bytes.
-    pub fn wanted(&self) -> (u32, u32) {
-        (self.wanted.count(), self.missing)
-    }
-
-    pub fn wanted_bytes(&self) -> (u64, u64) {
-        (self.wanted_bytes, self.missing_bytes)
     }
 }

@@ -85,7 +85,9 @@ impl<'env> Finders<'env> {
             let sender = events.clone();
             let report = move |addr| {
                 let fact = Fact::Addresses { source: Source::Lsd, addrs: vec![addr] };
-                let _ = sender.send(Event::Fact(fact));
+                // Never waits, so that the search can be stopped while the session goes on (a magnet
+                // link's torrent turns out to be private). A full inbox has enough to do.
+                let _ = sender.try_send(Event::Fact(fact));
             };
             Lsd::start(info_hash, port, options.listen, report)
         });
@@ -142,7 +144,6 @@ impl<'env> Finders<'env> {
     /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
     pub fn stop(self) -> Farewell {
         self.listening.close();
-        // Nobody is left to read what its threads report, so none of them waits.
         self.lsd.into_iter().for_each(Lsd::stop);
         if let Some(port_map) = self.port_map {
             port_map.stop();

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::disk::{keep, look, proofs, put_in_order};
 use super::finders::{Doors, Finders};
 use super::links::{Links, Supplies, chunk_pool};
+use super::web::WebSeeds;
 use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
@@ -124,7 +125,8 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
     let config = config(options, PeerId([0; 20]), 0, [None; 2]);
     let status = Swarm::new(config, have, rng, now).status(now);
-    Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
+    let (accounts, web_seeds) = (Vec::new(), Vec::new());
+    Summary { outcome, status, accounts, web_seeds, time: Duration::ZERO }
 }
 
 fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>; 2]) -> Config {
@@ -148,8 +150,19 @@ fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>
         wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
         in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
+        watch: options.watch,
         dht_ports,
         trace: options.trace.is_on(),
+    }
+}
+
+fn context(options: &Options, peer_id: PeerId, dht: bool) -> Context {
+    Context {
+        info_hash: options.layout.torrent().info_hash,
+        peer_id,
+        pieces: options.layout.geometry().pieces(),
+        reserved: Reserved::default().with_fast().with_extended().with_dht(dht),
+        trace: options.trace,
     }
 }
 
@@ -165,6 +178,7 @@ struct Run<'scope, 'env> {
     wires: Wires,
     swarm: Swarm,
     links: Links<'scope, 'env>,
+    web_seeds: WebSeeds,
     finders: Finders<'env>,
     /// `None` where nothing is to be written.
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
@@ -217,22 +231,19 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let both = 1 < doors.listening.sockets.len();
         let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
         let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
-        let reserved = Reserved::default().with_fast().with_extended();
-        let context = Context {
-            info_hash: torrent.info_hash,
-            peer_id,
-            pieces: options.layout.geometry().pieces(),
-            reserved: reserved.with_dht(dht_ports != [None; 2]),
-            trace: options.trace,
-        };
         let stream = stream(options, &reading, &wires.events)?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
+        // Where nothing is to be written, none is needed.
+        let urls = if assembler.is_some() { &options.web_seeds[..] } else { &[] };
+        let web_seeds = WebSeeds::start(scope, options, urls, &mut swarm, &outlets);
+        let context = context(options, peer_id, dht_ports != [None; 2]);
         let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
         Ok(Run {
             options,
             wires,
             swarm,
             links,
+            web_seeds,
             finders,
             assembler,
             verified,
@@ -274,6 +285,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Event::Stored(proof) => {
                 self.verified.insert(proof);
+                let updates = &self.wires.updates;
+                if self.options.watch && updates.len() < super::PIECES_MAX {
+                    let _ = updates.try_send(Update::Stored { piece: proof.piece() });
+                }
                 self.swarm.handle(now, Fact::Stored { piece: proof.piece() });
             }
             Event::Accepted { socket, addr } => {
@@ -295,6 +310,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.options.trace.about("swarm", &report);
                 report.outside().into_iter().for_each(|port| self.finders.mapped(port));
                 let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
+            Event::Look { cells } => {
+                let snapshot = self.swarm.snapshot(cells, now);
+                let _ = self.wires.updates.try_send(Update::Look(Box::new(snapshot)));
             }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
@@ -375,6 +394,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
+            Action::Fetch { conn, bytes } => self.web_seeds.fetch(conn, bytes),
+            Action::CutFetch { conn, at } => self.web_seeds.cut(conn, at),
             Action::MorePeers => self.finders.more_peers(),
             Action::DhtNode { addr } => self.finders.dht_node(addr),
             Action::Finished => self.finished(now),
@@ -421,7 +442,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let status = self.swarm.status(now);
         let accounts = self.swarm.accounts();
         self.post_totals();
+        let web_seeds = self.web_seeds.used(&self.swarm);
         self.links.close();
+        drop(self.web_seeds);
         drop(self.wires.inbox);
         if let Some(stream) = self.stream {
             stream.close();
@@ -436,6 +459,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         farewell.wait();
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
-        Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
+        let time = now.duration_since(self.started);
+        Ok(Summary { outcome, status, accounts, web_seeds, time })
     }
 }

@@ -31,7 +31,7 @@ use anyhow::{Context, Result};
 
 use super::backing::{self, READ_STEP, read_steps};
 use super::folder::{Access, Folder};
-use super::layout::Layout;
+use super::layout::{Layout, Part};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 
@@ -155,6 +155,21 @@ impl Aside {
         read_steps(file, range, &mut vec![0; READ_STEP.min(span.length as usize)], each)
     }
 
+    /// Whether the wanted files have their parts of a piece that is kept here.
+    pub fn is_in_files(&self, layout: &Layout, folder: &Folder, piece: PieceIndex) -> bool {
+        let whole = layout.geometry().whole(piece);
+        let mut bytes = Vec::with_capacity(whole.length as usize);
+        if self.read_each(whole, &mut |step| bytes.extend_from_slice(step)).is_err() {
+            return false;
+        }
+        let mut rest = &bytes[..];
+        layout.parts(whole).all(|part| {
+            let (mine, others) = rest.split_at(part.length);
+            rest = others;
+            !layout.is_chosen(part.file) || is_there(layout, folder, part, mine)
+        })
+    }
+
     /// Waits until it is on the disk.
     pub(super) fn flush(&self) -> Result<()> {
         let flushed = self.file.as_ref().map_or(Ok(()), |file| file.sync_all());
@@ -179,6 +194,16 @@ pub fn borders(layout: &Layout) -> Bitfield {
         wanted.remove(piece);
     }
     wanted
+}
+
+/// Whether a file has these bytes already. One that cannot be read has not.
+pub(super) fn is_there(layout: &Layout, folder: &Folder, part: Part, bytes: &[u8]) -> bool {
+    let Ok(file) = folder.open_file(&layout.components(part.file), Access::Read) else {
+        return false;
+    };
+    let whole = file.metadata().is_ok_and(|data| data.len() == layout.files()[part.file].length);
+    let mut found = vec![0; part.length];
+    whole && backing::read_exact_at(&file, &mut found, part.at).is_ok() && found == bytes
 }
 
 fn remove(layout: &Layout) -> io::Result<()> {

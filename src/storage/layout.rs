@@ -12,6 +12,7 @@
 //! Layer: hands, but pure: nothing here touches the disk.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -167,7 +168,11 @@ impl Layout {
     /// The files that a span covers, in order; together exactly its bytes. The span must be
     /// contained in the torrent.
     pub fn parts(&self, span: Span) -> impl Iterator<Item = Part> + use<'_> {
-        let bytes = self.geometry().bytes(span);
+        self.parts_of(self.geometry().bytes(span))
+    }
+
+    /// The same for a run of bytes of the torrent, which may lie in many pieces; at most 1 GiB.
+    pub fn parts_of(&self, bytes: Range<u64>) -> impl Iterator<Item = Part> + use<'_> {
         let files = self.files();
         // Ends never decrease, so the first file that ends behind the start holds the start.
         let first = files.partition_point(|file| file.offset + file.length <= bytes.start);

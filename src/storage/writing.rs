@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use super::aside::{self, Aside};
-use super::backing::{self, Backing, Recent};
+use super::backing::{Backing, Recent};
 use super::folder::{self, Access, Folder, Id};
 use super::layout::{Layout, Part};
 use super::room::{self, Room};
@@ -107,7 +107,7 @@ impl Writing {
         for part in layout.parts(whole) {
             let (mine, others) = rest.split_at(part.length);
             rest = others;
-            if layout.is_chosen(part.file) && !is_there(layout, folder, part, mine) {
+            if layout.is_chosen(part.file) && !aside::is_there(layout, folder, part, mine) {
                 opened(layout, folder, open, touched, part)?
                     .write(part.at, mine)
                     .with_context(|| cannot("write to", layout, part.file))?;
@@ -259,16 +259,6 @@ fn opened<'a>(
         })?;
         Ok(Backing::for_writing(file, length, room == Room::Reserved))
     })
-}
-
-/// Whether a file has these bytes already. One that cannot be read has not.
-fn is_there(layout: &Layout, folder: &Folder, part: Part, bytes: &[u8]) -> bool {
-    let Ok(file) = folder.open_file(&layout.components(part.file), Access::Read) else {
-        return false;
-    };
-    let whole = file.metadata().is_ok_and(|data| data.len() == layout.files()[part.file].length);
-    let mut found = vec![0; part.length];
-    whole && backing::read_exact_at(&file, &mut found, part.at).is_ok() && found == bytes
 }
 
 fn moved(layout: &Layout, file: usize) -> String {

@@ -36,11 +36,15 @@ impl Swarm {
     pub(super) fn ask(&mut self, conn: ConnId, now: Instant) {
         let connected = self.peers.len() as u32;
         let slow = self.config.in_order && self.is_slow(conn);
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else { return };
         let room = peer.room(now);
         if room == 0 || !peer.can_be_asked() || self.finished {
             return;
         }
+        if self.picker.is_all_asked() {
+            self.give_way(conn, now);
+        }
+        let peer = self.peers.get_mut(&conn).expect("just there");
         let candidate = Candidate {
             conn,
             has: &peer.has,
@@ -85,7 +89,9 @@ impl Swarm {
 
     /// A peer need not send a block any more.
     pub(super) fn cancel(&mut self, conn: ConnId, span: Span) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return self.web_seed_need_not(conn, span);
+        };
         if peer.answered(span).is_some() {
             self.tell(conn, Message::Cancel(span));
             self.decide(|| Decision::Cancel { conn, span });

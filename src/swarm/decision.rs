@@ -72,6 +72,24 @@ pub enum Decision {
         addr: SocketAddr,
         reason: BanReason,
     },
+    /// A web seed is asked for so many bytes, from this block on.
+    Fetch {
+        conn: ConnId,
+        first: Span,
+        bytes: u64,
+        reason: Reason,
+    },
+    /// The last blocks that a web seed was asked for go to others, which have nothing to do.
+    GiveWay {
+        conn: ConnId,
+        blocks: usize,
+    },
+    /// A web seed failed; it is given up if it is not tried again.
+    WebSeed {
+        place: String,
+        why: String,
+        retry_in: Option<Duration>,
+    },
     /// The piece did not match its hash; so many peers contributed.
     Corrupt {
         piece: PieceIndex,
@@ -128,6 +146,7 @@ impl Decision {
     pub fn matters(&self) -> bool {
         match self {
             Decision::Corrupt { .. } => true,
+            Decision::WebSeed { retry_in, .. } => retry_in.is_none(),
             Decision::Ban { reason, .. } => *reason != BanReason::Ourselves,
             Decision::Drop { reason, .. } => {
                 matches!(reason, DropReason::Violation(_) | DropReason::Flood)
@@ -149,9 +168,11 @@ impl Decision {
             | Decision::Cancel { conn, .. }
             | Decision::Unchoke { conn, .. }
             | Decision::Choke { conn, .. }
+            | Decision::Fetch { conn, .. }
+            | Decision::GiveWay { conn, .. }
             | Decision::Snub { conn, .. } => (Some(conn), None),
             Decision::Ban { addr, .. } => (None, Some(addr)),
-            Decision::Corrupt { .. } => (None, None),
+            Decision::WebSeed { .. } | Decision::Corrupt { .. } => (None, None),
         }
     }
 
@@ -161,7 +182,9 @@ impl Decision {
             Decision::Request { .. }
             | Decision::Came { .. }
             | Decision::Cancel { .. }
-            | Decision::Snub { .. } => "picker",
+            | Decision::Snub { .. }
+            | Decision::Fetch { .. }
+            | Decision::GiveWay { .. } => "picker",
             Decision::Corrupt { .. } => "assembler",
             Decision::Unchoke { .. } | Decision::Choke { .. } => "choker",
             _ => "swarm",
@@ -204,6 +227,18 @@ impl fmt::Display for Decision {
             ),
             Decision::Drop { conn, addr, reason } => write!(f, "drop {addr} ({conn}): {reason}"),
             Decision::Ban { addr, reason } => write!(f, "ban {addr}: {reason}"),
+            Decision::Fetch { conn, first, bytes, reason } => {
+                write!(f, "fetch {bytes} bytes from {first} on of web seed {conn}: {reason}")
+            }
+            Decision::GiveWay { conn, blocks } => {
+                write!(f, "the last {blocks} blocks of web seed {conn} go to who is free")
+            }
+            Decision::WebSeed { place, why, retry_in: None } => {
+                write!(f, "web seed {place} is given up: {why}")
+            }
+            Decision::WebSeed { place, why, retry_in: Some(pause) } => {
+                write!(f, "web seed {place}: {why}; again in {} s", pause.as_secs())
+            }
             Decision::Corrupt { piece, senders: 1 } => {
                 write!(f, "piece {piece} does not match its hash; one peer sent it all")
             }

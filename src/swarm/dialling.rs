@@ -65,7 +65,7 @@ impl Swarm {
         self.config.max_peers.saturating_sub(self.peers.len() + self.dials.len())
     }
 
-    fn next_conn(&mut self) -> ConnId {
+    pub(super) fn next_conn(&mut self) -> ConnId {
         self.last_conn = self.last_conn.wrapping_add(1);
         ConnId(self.last_conn)
     }
@@ -220,6 +220,9 @@ impl Swarm {
 
     /// Never again: it lied, and that is proved.
     pub(super) fn ban(&mut self, conn: ConnId, reason: BanReason, now: Instant) {
+        if self.web_seeds.contains_key(&conn) {
+            return self.drop_web_seed(conn, reason.to_string());
+        }
         let known = self.peers.get(&conn).map(|peer| (peer.addr, peer.incoming));
         let left = || self.departed.iter().find(|left| left.0 == conn).map(|left| (left.1, left.2));
         let Some((addr, incoming)) = known.or_else(left) else { return };

@@ -205,6 +205,7 @@ impl Swarm {
         }
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         peer.sent += bytes;
+        peer.up.add(bytes, now);
         (peer.last_sent, peer.idle_talk) = (now, 0);
         peer.queue.retain(|queued| !spans.contains(queued));
     }

@@ -74,8 +74,9 @@ pub(super) struct Peer {
     /// Bytes of blocks sent to it, and when the last of them went out.
     pub sent: u64,
     pub last_sent: Instant,
-    /// What it gave us lately.
+    /// What it gave us lately, and we it.
     pub down: Rate,
+    pub up: Rate,
     /// It told us what it has, by whatever message.
     pub told_pieces: bool,
     /// It has told its port in the DHT.
@@ -115,6 +116,7 @@ impl Peer {
             sent: 0,
             last_sent: now,
             down: Rate::new(now),
+            up: Rate::new(now),
             told_pieces: false,
             told_port: false,
         }

@@ -208,7 +208,9 @@ impl Swarm {
     pub(super) fn ration(&mut self, now: Instant) {
         let wanting = self.peers.values().filter(|peer| peer.wants).count();
         let other = self.other_seed.is_some_and(|met| now < met + OTHER_SEED);
-        let alone = self.finished && !self.closing() && !other && self.super_seed.is_none();
+        let whole = self.have().is_full();
+        let alone =
+            whole && self.finished && !self.closing() && !other && self.super_seed.is_none();
         let enough = if self.rationing.is_some() { 2 } else { 1 };
         let rare = |piece| self.picker.availability(piece) < enough;
         let few = if self.rationing.is_some() { CROWD_LEFT } else { CROWD };

@@ -30,6 +30,9 @@ pub struct Status {
     pub downloaded: u64,
     pub wasted: u64,
     pub uploaded: u64,
+    /// Web seeds that are in use, and bytes of blocks that came from web seeds.
+    pub web_seeds: usize,
+    pub web_seed_bytes: u64,
     /// Pieces that did not match their hash.
     pub corrupt: u32,
     /// Why no data comes, once none has for a while.
@@ -61,6 +64,8 @@ pub enum Stuck {
     Waiting { peers: usize, blocks: usize },
     /// The connected peers have not said what they have.
     SayNothing { peers: usize },
+    /// The same, and what is the matter with a web seed.
+    AndWebSeed(Box<Stuck>, String),
 }
 
 impl fmt::Display for Stuck {
@@ -99,6 +104,7 @@ impl fmt::Display for Stuck {
             Stuck::Waiting { peers: n, blocks } => {
                 write!(f, "waiting for {blocks} blocks from {}", peers(*n))
             }
+            Stuck::AndWebSeed(why, trouble) => write!(f, "{why}; {}", clipped(trouble, 200)),
             Stuck::SayNothing { peers: n } => write!(f, "{} connected but silent", peers(*n)),
         }
     }
@@ -120,6 +126,7 @@ impl super::Swarm {
         let download_rate = self.totals.down.per_second(now);
         let eta = (total_bytes - done_bytes) as f64 / download_rate;
         let eta = Duration::try_from_secs_f64(eta).ok();
+        let (web_seeds, web_seed_bytes) = self.web_seed_sums();
         let quiet = QUIET <= now.saturating_duration_since(self.last_block);
         Status {
             have: pieces - missing,
@@ -136,13 +143,23 @@ impl super::Swarm {
             downloaded: self.totals.downloaded,
             wasted: self.totals.wasted,
             uploaded: self.totals.uploaded,
+            web_seeds,
+            web_seed_bytes,
             corrupt: self.totals.corrupt,
             stuck: (quiet && !self.finished).then(|| self.why_stuck()),
         }
     }
 
-    /// Why nothing moves: the first reason, on the way from nobody to a block, that holds.
     fn why_stuck(&self) -> Stuck {
+        let peers = self.why_peers_are_stuck();
+        match self.web_seed_trouble() {
+            Some(trouble) => Stuck::AndWebSeed(Box::new(peers), trouble),
+            None => peers,
+        }
+    }
+
+    /// Why nothing moves: the first reason, on the way from nobody to a block, that holds.
+    fn why_peers_are_stuck(&self) -> Stuck {
         let peers = self.peers.len();
         if peers == 0 {
             return self.why_nobody();

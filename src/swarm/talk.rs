@@ -231,13 +231,18 @@ impl Swarm {
         peer.down.add(u64::from(span.length), now);
         (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
         (peer.refused, peer.idle_talk) = (0, 0);
-        self.last_block = now;
-        self.totals.downloaded += u64::from(span.length);
-        self.totals.down.add(u64::from(span.length), now);
         if let Some(asked) = asked {
             let after = now.saturating_duration_since(asked);
             self.decide(|| Decision::Came { conn, span, after });
         }
+        self.arrived(conn, span, now);
+    }
+
+    /// A block is here, from whomever.
+    pub(super) fn arrived(&mut self, conn: ConnId, span: Span, now: Instant) {
+        self.last_block = now;
+        self.totals.downloaded += u64::from(span.length);
+        self.totals.down.add(u64::from(span.length), now);
         match self.picker.arrived(conn, span) {
             Arrival::Fresh { also_asked } => {
                 also_asked.into_iter().for_each(|other| self.cancel(other, span));

@@ -7,6 +7,7 @@ mod pex;
 mod rationing;
 mod super_seed;
 mod talk;
+mod web_seeds;
 
 use super::dialling::CROSSWISE;
 use super::*;
@@ -43,6 +44,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         upload_limited: false,
         private: false,
         trackers: 0,
+        watch: false,
         dht_ports: [None; 2],
         trace: true,
     };

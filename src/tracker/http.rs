@@ -21,15 +21,11 @@ use ureq::http::{StatusCode, Uri};
 use super::url::{self, percent_encode};
 use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
 use crate::hash::Sha1;
-use crate::printable::clipped;
 use crate::proxy::Proxy;
-use crate::web::{self, HEADERS_MAX, REDIRECTS_MAX, io_text};
+use crate::web::{self, REDIRECTS_MAX};
 
 /// The most bytes of an answer: 170,000 compact peers, a hundred times what anybody needs.
 pub const BODY_MAX: usize = 1 << 20;
-
-/// How much of an error from below is shown.
-const WHY_MAX: usize = 200;
 
 /// A client whose requests can be interrupted from outside.
 pub fn agent(proxy: Option<&Proxy>) -> ureq::Agent {
@@ -153,21 +149,7 @@ fn explain(error: ureq::Error, limits: &Limits, leash: &Leash) -> Error {
     if leash.is_cut() {
         return Error::Abandoned;
     }
-    failed(match error {
-        ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            format!("no connection within {:?}", limits.connect)
-        }
-        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
-            format!("no address for its name within {:?}", limits.connect)
-        }
-        ureq::Error::Timeout(_) => format!("no whole answer within {:?}", limits.whole),
-        ureq::Error::HostNotFound => "no address for its name".to_owned(),
-        ureq::Error::LargeResponseHeader(..) => {
-            format!("headers of over {HEADERS_MAX} bytes, the limit")
-        }
-        ureq::Error::Io(e) => io_text(&e),
-        e => clipped(&e.to_string(), WHY_MAX),
-    })
+    failed(web::explain(error, limits.connect, limits.whole))
 }
 
 fn failed(why: String) -> Error {

@@ -23,6 +23,7 @@ mod rules;
 mod targets;
 mod tracker;
 mod values;
+mod web;
 mod wire;
 
 use std::process::ExitCode;

@@ -111,6 +111,7 @@ impl<'a> Game<'a> {
             trackers,
             dht_ports: [dice.one_in(2).then_some(6881), None],
             // The rules want to know every decision.
+            watch: false,
             trace: true,
         };
         let now = Instant::now();

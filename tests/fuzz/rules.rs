@@ -137,6 +137,7 @@ impl Rules {
                 self.left.insert(*conn);
             }
             Action::MorePeers | Action::DhtNode { .. } | Action::Done => {}
+            Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
             Action::Finished => {
                 assert!(!self.finished && self.have.is_full());
                 self.finished = true;

@@ -1,7 +1,7 @@
 //! The list of targets: everything that takes bytes from strangers, and the swarm.
 
 use crate::engine::Target;
-use crate::{dht, game, lan, mutate, tracker, values, wire};
+use crate::{dht, game, lan, mutate, tracker, values, web, wire};
 
 pub const TARGETS: &[Target] = &[
     Target {
@@ -83,5 +83,6 @@ pub const TARGETS: &[Target] = &[
         mutate: values::mutate_words,
         check: values::command_line,
     },
+    Target { name: "web-seed", seeds: web::headers, mutate: mutate::text, check: web::header },
     Target { name: "swarm", seeds: game::seeds, mutate: mutate::choices, check: game::play },
 ];

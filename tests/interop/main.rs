@@ -12,12 +12,13 @@
 //! ```
 //!
 //! Two more, `all_feed_piecemeal` and `piecemeal_feeds_all`, have them all in one swarm. [`client`]
-//! has the table of clients, [`payload`] what is transferred.
+//! has the table of clients, [`payload`] what is transferred; in [`nginx`] a web server feeds us.
 
 mod client;
 mod dht;
 mod exchange;
 mod giving;
+mod nginx;
 mod payload;
 mod probe;
 mod process;

@@ -2,6 +2,7 @@
 
     seed.py serve DIR IP:PORT PEERS TORRENT...    seeds what is in DIR, fetches what is not
     seed.py exchange ...                          the same, and speaks of peers with peers (BEP 11)
+    seed.py lan ...                               the same, and searches the local network (BEP 14)
     seed.py knows ...                             the same, but fetches next to nothing itself
     seed.py dht DIR IP:PORT NODES TORRENT...      the same, finding peers by the DHT only, of which it
                                                   is NODES nodes itself, at IP:PORT and the ports after
@@ -17,15 +18,16 @@ import sys
 import libtorrent as lt
 
 
-def session(listen: str) -> lt.session:
-    """A session that talks to trackers and to the peers it is told, to nobody else."""
+def session(how: str, listen: str) -> lt.session:
+    """A session that talks to trackers and to the peers it is told, to nobody else; with `lan` also to
+    the local network."""
     ip = listen.rsplit(":", 1)[0]
     return lt.session(
         {
             "listen_interfaces": listen,
             "outgoing_interfaces": ip,
             "enable_dht": False,
-            "enable_lsd": False,
+            "enable_lsd": how == "lan",
             "enable_upnp": False,
             "enable_natpmp": False,
             "enable_outgoing_utp": False,
@@ -49,14 +51,14 @@ def session(listen: str) -> lt.session:
 
 
 def serve(how: str, folder: str, listen: str, peers: str, torrents: list[str]) -> None:
-    ses = session(listen)
+    ses = session(how, listen)
     for path in torrents:
         params = lt.add_torrent_params()
         params.ti = lt.torrent_info(path)
         params.save_path = folder
         params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
         # Only what the test names may bring peers.
-        if how == "serve":
+        if how in ("serve", "lan"):
             params.flags |= lt.torrent_flags.disable_pex
         handle = ses.add_torrent(params)
         if how == "knows":
@@ -125,7 +127,7 @@ def hybrid(path: str, piece_length: int, out: str) -> None:
 
 def main(words: list[str]) -> None:
     match words:
-        case ["serve" | "exchange" | "knows" as how, folder, listen, peers, *torrents]:
+        case ["serve" | "lan" | "exchange" | "knows" as how, folder, listen, peers, *torrents]:
             serve(how, folder, listen, peers, torrents)
         case ["dht", folder, listen, nodes, *torrents]:
             dht(folder, listen, nodes, torrents)

@@ -221,6 +221,7 @@ impl World {
             upload_limited: false,
             private: false,
             trackers: 1,
+            watch: false,
             dht_ports: [None; 2],
             trace: false,
         };
@@ -289,6 +290,7 @@ impl World {
                 Action::HangUp { conn } => self.hang_up(node, conn),
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
+                Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
                 Action::DhtNode { .. }
                 | Action::MorePeers
                 | Action::GiveUp

@@ -12,6 +12,7 @@
 //! peer      a scripted peer: it says what a closure says
 //! place     a torrent on disk and a folder for its data
 //! tracker   HTTP and UDP, honest or not
+//! web       HTTP servers with the files, honest or not (BEP 19)
 //! run       a program as a child: output, exit code, time, memory, signals
 //! ```
 
@@ -26,6 +27,7 @@ pub mod place;
 pub mod run;
 pub mod seeder;
 pub mod tracker;
+pub mod web;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -105,7 +105,8 @@ impl Run {
             self.command.get_args().any(|arg| arg.to_string_lossy().starts_with(start))
         };
         let first = self.command.get_args().next();
-        let joins = first.is_some_and(|command| command == "get" || command == "seed");
+        let joins = first
+            .is_some_and(|command| ["get", "seed", "peers"].iter().any(|name| command == *name));
         let ours = self.command.get_program() == binary();
         if ours && joins && !has("--no-dht") && !has("--dht-bootstrap") {
             self.command.arg("--no-dht");

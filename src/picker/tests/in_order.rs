@@ -16,7 +16,7 @@ const BLOCKS: usize = 128;
 fn pick(s: &mut Script, conn: ConnId, slow: bool, count: usize) -> Vec<(u32, u32, Reason)> {
     let has = Bitfield::full(16);
     let mut picked = Vec::new();
-    let peer = Candidate { conn, has: &has, only: None, slow, suggested: &[] };
+    let peer = Candidate { conn, has: &has, only: None, suggested: &[], slow };
     s.picker.pick(&peer, count, 2, s.now, &mut picked);
     picked.iter().map(|(span, why)| (span.piece, span.begin / BLOCK_LEN, *why)).collect()
 }
@@ -50,7 +50,7 @@ fn a_peer_that_lacks_what_is_next_is_asked_for_the_first_that_it_has() {
     assert_eq!(s.pick(A, &has, 1), [(9, 0, Reason::InOrder)]);
     let only = [12, 7];
     let mut picked = Vec::new();
-    let choking = Candidate { conn: B, has: &has, only: Some(&only), slow: false, suggested: &[] };
+    let choking = Candidate { conn: B, has: &has, only: Some(&only), suggested: &[], slow: false };
     s.picker.pick(&choking, 1, 2, s.now, &mut picked);
     assert_eq!(picked[0].0.piece, 12);
 }
