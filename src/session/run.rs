@@ -387,7 +387,10 @@ impl<'scope, 'env> Run<'scope, 'env> {
                     let addr = addr.or_else(|| conn.and_then(|conn| self.links.addr(conn)));
                     self.options.trace.about_peer(decision.topic(), conn, addr, &decision);
                 }
-                let _ = self.wires.updates.try_send(Update::Decided(decision));
+                // A trace has thousands of these; they would push all else out.
+                if decision.topic() != "picker" {
+                    let _ = self.wires.updates.try_send(Update::Decided(decision));
+                }
             }
         }
     }
