@@ -146,7 +146,8 @@ impl Swarm {
             }
             return;
         }
-        if self.rationing.as_ref().is_some_and(|state| !state.allows(conn, span.piece)) {
+        let waits = !peer.fast && !peer.held.is_empty();
+        if self.rationing.as_ref().is_some_and(|state| waits || !state.allows(conn, span.piece)) {
             peer.held.push(span);
             return self.grant(now);
         }

@@ -15,7 +15,8 @@
 //!
 //! 1. **First what nobody has.** A piece is granted to one of those that ask for it; the others'
 //!    requests wait, and most are taken back when their piece is seen elsewhere. So that they ask
-//!    for different pieces, each is suggested some (`suggest`, BEP 6).
+//!    for different pieces, each is suggested some (`suggest`, BEP 6). Who does not speak Fast is
+//!    answered in the order in which it asks all the same.
 //! 2. **Who spreads gets more**: the next grant is for the peer with the fewest pieces that were not
 //!    seen at anybody else yet; of several for the one that has waited longest.
 //! 3. **Few at a time** ([`UNDER_WAY`], or [`AHEAD`] of our rate): a piece can be passed on only
@@ -145,7 +146,7 @@ impl Rationing {
         self.first.iter_mut().filter(lost).for_each(|first| *first = None);
     }
 
-    /// Whether a request may pass at once.
+    /// Whether a request may pass at once, if no other waits.
     pub fn allows(&self, conn: ConnId, piece: PieceIndex) -> bool {
         self.rations.get(&conn).is_none_or(|ration| ration.pieces.contains(piece))
     }
@@ -317,7 +318,11 @@ impl Swarm {
         };
         let mut waiting: Vec<(&ConnId, &Ration)> = state.rations.iter().filter(waits).collect();
         waiting.sort_by_key(|(_, ration)| (ration.unproven.len(), ration.last));
-        let held = |conn: &ConnId| self.peers[conn].held.iter().take(SEARCH_MAX);
+        // Old clients may count on answers in the order of their requests.
+        let held = |conn: &ConnId| {
+            let peer = &self.peers[conn];
+            peer.held.iter().take(if peer.fast { SEARCH_MAX } else { 1 })
+        };
         let is_fresh = |piece: PieceIndex| {
             self.picker.availability(piece) == 0 && !state.is_promised(piece, now)
         };
@@ -329,6 +334,13 @@ impl Swarm {
         if let Some(&(&conn, _)) = waiting.iter().find(|(_, ration)| ration.last + STARVED <= now) {
             let piece = held(&conn).next()?.piece;
             return Some((conn, piece, is_fresh(piece)));
+        }
+        let own = |(conn, ration): &(&ConnId, &Ration)| {
+            let span = held(conn).find(|span| ration.pieces.contains(span.piece))?;
+            Some((**conn, span.piece, false))
+        };
+        if let Some(granted) = waiting.iter().find_map(own) {
+            return Some(granted);
         }
         let first = |good: &dyn Fn(PieceIndex) -> bool| {
             waiting.iter().find_map(|(conn, _)| {
@@ -345,13 +357,19 @@ impl Swarm {
     }
 
     /// Hands held requests of a peer to its writer; how many bytes that is.
-    fn release(&mut self, conn: ConnId, which: impl FnMut(&Span) -> bool, now: Instant) -> u64 {
+    fn release(&mut self, conn: ConnId, mut which: impl FnMut(&Span) -> bool, now: Instant) -> u64 {
         let Some(peer) = self.peers.get_mut(&conn) else { return 0 };
         if peer.queue.is_empty() {
             peer.last_sent = now;
         }
-        let (go, stay) = std::mem::take(&mut peer.held).into_iter().partition(which);
-        let go: Vec<Span> = go;
+        let held = std::mem::take(&mut peer.held);
+        let (go, stay): (Vec<Span>, Vec<Span>) = match peer.fast {
+            true => held.into_iter().partition(which),
+            false => {
+                let n = held.iter().position(|span| !which(span)).unwrap_or(held.len());
+                (held[..n].to_vec(), held[n..].to_vec())
+            }
+        };
         peer.held = stay;
         for &span in &go {
             peer.queue.push(span);
