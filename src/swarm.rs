@@ -19,6 +19,7 @@ mod dialling;
 mod giving;
 mod peer;
 mod rationing;
+mod serving;
 mod status;
 mod super_seed;
 mod talk;
@@ -196,6 +197,8 @@ pub struct Swarm {
     choker: Choker,
     super_seed: Option<SuperSeed>,
     rationing: Option<Rationing>,
+    /// Where the turns are of those that are served ([`serving`]).
+    turn: f64,
     /// When a peer that has everything was met, while we had everything.
     other_seed: Option<Instant>,
     rng: fastrand::Rng,
@@ -249,6 +252,7 @@ impl Swarm {
             picker: Picker::new(config.geometry, have, rng.fork()),
             super_seed: None,
             rationing: None,
+            turn: 0.0,
             other_seed: None,
             rng,
             config,
@@ -406,10 +410,13 @@ impl Swarm {
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
         for conn in conns {
             let peer = self.peers.get_mut(&conn).expect("listed");
+            // Who has it need not hear of it, but a seed that has to choose whom to give to.
+            let tells = !peer.has.contains(piece) || peer.has.is_full();
             if peer.has.contains(piece) {
                 peer.wanted -= 1;
                 self.update_interest(conn);
-            } else {
+            }
+            if tells {
                 self.tell(conn, Message::Have(piece));
             }
         }

@@ -18,7 +18,8 @@
 //!    for different pieces, each is suggested some (`suggest`, BEP 6). Who does not speak Fast is
 //!    answered in the order in which it asks all the same.
 //! 2. **Who spreads gets more**: the next grant is for the peer with the fewest pieces that were not
-//!    seen at anybody else yet; of several for the one that has waited longest.
+//!    seen at anybody else yet; of several for the one that has waited longest. Who has many more of
+//!    them than is usual gets first copies only when nobody else wants any.
 //! 3. **Few at a time** ([`UNDER_WAY`], or [`AHEAD`] of our rate): a piece can be passed on only
 //!    when it is whole. Who takes what it was granted too slowly does not count.
 //! 4. **The line is never idle** while anything is asked for, and nobody waits longer than
@@ -74,6 +75,9 @@ const SUGGESTED_BLOCKS: u32 = 8;
 /// A first copy that is seen nowhere else so long after it went out is with somebody who does not
 /// pass it on.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So many first copies that nobody else has are no reason not to trust a peer with another.
+const TRUST: usize = 2;
 
 /// Who was granted nothing for so long is granted what it asked for first.
 const STARVED: Duration = Duration::from_secs(8);
@@ -176,6 +180,15 @@ impl Rationing {
     fn under_way(&self, slow: Duration, now: Instant) -> u64 {
         let grants = self.rations.values().flat_map(|ration| &ration.under_way);
         grants.filter(|grant| grant.counts(slow, now)).map(|grant| grant.left).sum()
+    }
+
+    /// How many first copies may be with a peer without being seen elsewhere: some more than is
+    /// usual here.
+    fn trust(&self) -> usize {
+        let mut counts: Vec<usize> = self.rations.values().map(|r| r.unproven.len()).collect();
+        counts.sort_unstable();
+        let usual = counts.get(counts.len() / 2).copied().unwrap_or(0);
+        TRUST + usual + usual / 2
     }
 
     fn is_promised(&self, piece: PieceIndex, now: Instant) -> bool {
@@ -293,14 +306,15 @@ impl Swarm {
     }
 
     /// What was seen at a second peer is proven.
-    fn notice_proofs(&self, state: &mut Rationing) {
+    fn notice_proofs(&mut self, state: &mut Rationing) {
         for (conn, ration) in &mut state.rations {
-            let Some(peer) = self.peers.get(conn) else { continue };
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
             let elsewhere = |piece: PieceIndex| {
                 self.picker.availability(piece) > u32::from(peer.has.contains(piece))
             };
-            ration.unproven.retain(|&piece| !elsewhere(piece));
+            let passed_on = ration.unproven.extract_if(.., |piece| elsewhere(*piece)).count();
             ration.under_way.retain(|grant| !peer.has.contains(grant.piece));
+            peer.merit += passed_on as f64 * f64::from(self.picker.geometry().piece_length());
         }
     }
 
@@ -332,7 +346,8 @@ impl Swarm {
             quiet && self.picker.availability(piece) == 1
         };
         if let Some(&(&conn, _)) = waiting.iter().find(|(_, ration)| ration.last + STARVED <= now) {
-            let piece = held(&conn).next()?.piece;
+            let common = held(&conn).max_by_key(|span| self.picker.availability(span.piece));
+            let piece = common?.piece;
             return Some((conn, piece, is_fresh(piece)));
         }
         let own = |(conn, ration): &(&ConnId, &Ration)| {
@@ -342,8 +357,10 @@ impl Swarm {
         if let Some(granted) = waiting.iter().find_map(own) {
             return Some(granted);
         }
+        let trust = state.trust();
+        let trusted = |(_, ration): &&(&ConnId, &Ration)| idle || ration.unproven.len() <= trust;
         let first = |good: &dyn Fn(PieceIndex) -> bool| {
-            waiting.iter().find_map(|(conn, _)| {
+            waiting.iter().filter(trusted).find_map(|(conn, _)| {
                 let span = held(conn).find(|span| good(span.piece))?;
                 Some((**conn, span.piece, true))
             })
@@ -354,27 +371,5 @@ impl Swarm {
             Some((conn, rarest.piece, false))
         };
         first(&is_fresh).or_else(|| first(&is_stuck)).or_else(again)
-    }
-
-    /// Hands held requests of a peer to its writer; how many bytes that is.
-    fn release(&mut self, conn: ConnId, mut which: impl FnMut(&Span) -> bool, now: Instant) -> u64 {
-        let Some(peer) = self.peers.get_mut(&conn) else { return 0 };
-        if peer.queue.is_empty() {
-            peer.last_sent = now;
-        }
-        let held = std::mem::take(&mut peer.held);
-        let (go, stay): (Vec<Span>, Vec<Span>) = match peer.fast {
-            true => held.into_iter().partition(which),
-            false => {
-                let n = held.iter().position(|span| !which(span)).unwrap_or(held.len());
-                (held[..n].to_vec(), held[n..].to_vec())
-            }
-        };
-        peer.held = stay;
-        for &span in &go {
-            peer.queue.push(span);
-            self.actions.push(Action::Tell { conn, order: Order::Upload(span) });
-        }
-        go.iter().map(|span| u64::from(span.length)).sum()
     }
 }

@@ -2,6 +2,7 @@
 
 mod people;
 mod rationing;
+mod serving;
 mod super_seed;
 mod talk;
 
