@@ -15,6 +15,7 @@
 //! of what failed.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender};
@@ -27,6 +28,7 @@ use crate::hash::{Hasher, PieceHashes, Sha1, Verified};
 use crate::picker::ConnId;
 use crate::storage::Writing;
 use crate::swarm::Fact;
+use crate::trace::Trace;
 
 /// A piece of which some blocks are here.
 struct Partial {
@@ -36,6 +38,9 @@ struct Partial {
     /// Who sent each block; `None`: not here yet.
     senders: Vec<Option<ConnId>>,
     missing: u32,
+    began: Instant,
+    /// Spent on writing and hashing; measured for a trace only.
+    busy: Duration,
 }
 
 pub struct Assembler {
@@ -46,6 +51,7 @@ pub struct Assembler {
     have: Bitfield,
     blame: Blame,
     events: Sender<Event>,
+    trace: Trace,
 }
 
 impl Assembler {
@@ -58,7 +64,12 @@ impl Assembler {
     ) -> Assembler {
         let geometry = storage.layout().geometry();
         let (partials, blame) = (HashMap::new(), Blame::default());
-        Assembler { geometry, hashes, storage, partials, have, blame, events }
+        Assembler { geometry, hashes, storage, partials, have, blame, events, trace: Trace::off() }
+    }
+
+    /// The same, and what it does is told.
+    pub fn traced(self, trace: Trace) -> Assembler {
+        Assembler { trace, ..self }
     }
 
     /// The thread: until every reader has gone. Chunks that are done with go back to `empty`.
@@ -102,6 +113,7 @@ impl Assembler {
         }
         partial.senders[block as usize] = Some(conn);
         partial.missing -= 1;
+        let start = self.trace.is_on().then(Instant::now);
         self.storage.write(span, bytes)?;
         if block == partial.hashed {
             partial.hasher.update(bytes);
@@ -113,6 +125,7 @@ impl Assembler {
             self.storage.read_back(next, &mut |bytes| partial.hasher.update(bytes))?;
             partial.hashed += 1;
         }
+        partial.busy += start.map_or(Duration::ZERO, |start| start.elapsed());
         if partial.missing == 0 {
             let partial = self.partials.remove(&piece).expect("just used");
             self.complete(piece, partial)?;
@@ -122,15 +135,45 @@ impl Assembler {
 
     /// All blocks of a piece are here.
     fn complete(&mut self, piece: PieceIndex, partial: Partial) -> Result<()> {
-        let Partial { hasher, senders, .. } = partial;
-        match self.hashes.check(piece, hasher.finish()) {
+        let Partial { hasher, senders, began, busy, .. } = partial;
+        let start = Instant::now();
+        let digest = hasher.finish();
+        let verdict = self.hashes.check(piece, digest);
+        if self.trace.is_on() {
+            let times = [began.elapsed(), busy + start.elapsed()];
+            self.tell_fate(piece, digest, verdict.is_some(), &senders, times);
+        }
+        match verdict {
             Some(verified) => self.stored(piece, verified),
             None => self.corrupt(piece, senders.into_iter().flatten().collect()),
         }
     }
 
+    /// The line of a trace: from whom, and where the time went (all of it; what was work here).
+    fn tell_fate(
+        &self,
+        piece: PieceIndex,
+        digest: Sha1,
+        stored: bool,
+        senders: &[Option<ConnId>],
+        times: [Duration; 2],
+    ) {
+        let mut from: Vec<ConnId> = senders.iter().copied().flatten().collect();
+        from.sort_unstable();
+        from.dedup();
+        let from: Vec<String> = from.iter().map(ToString::to_string).collect();
+        let fate = if stored { "stored, its hash is" } else { "thrown away, not its hash:" };
+        let [whole, busy] = times.map(|time| time.as_secs_f64() * 1e3);
+        let (blocks, from) = (senders.len(), from.join(" "));
+        let what = format!(
+            "piece {piece} {fate} {digest}; {blocks} blocks of {from} in {whole:.1} ms, {busy:.1} ms \
+             of them writing and hashing"
+        );
+        self.trace.about("assembler", &what);
+    }
+
     fn stored(&mut self, piece: PieceIndex, verified: Verified) -> Result<()> {
-        self.storage.seal(verified);
+        self.storage.seal(verified)?;
         self.have.insert(piece);
         let _ = self.events.send(Event::Stored(verified));
         if self.blame.concerns(piece) {
@@ -170,6 +213,7 @@ impl Assembler {
 impl Partial {
     fn new(blocks: u32) -> Partial {
         let senders = vec![None; blocks as usize];
-        Partial { hasher: Hasher::new(), hashed: 0, senders, missing: blocks }
+        let (began, busy) = (Instant::now(), Duration::ZERO);
+        Partial { hasher: Hasher::new(), hashed: 0, senders, missing: blocks, began, busy }
     }
 }

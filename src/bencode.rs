@@ -261,24 +261,32 @@ pub enum Rule {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let shown = |byte: u8| byte.escape_ascii();
-        write!(f, "at byte {}: ", self.at)?;
-        match self.rule {
-            Rule::End => write!(f, "the end, in the middle of a value"),
-            Rule::Start(b) => write!(f, "'{}' begins no value (BEP 3: i, l, d, 0-9)", shown(b)),
-            Rule::IntDigit(b) => write!(f, "'{}' in an integer (BEP 3)", shown(b)),
-            Rule::IntEmpty => write!(f, "an integer without a digit (BEP 3)"),
-            Rule::IntLeadingZero => write!(f, "an integer with a leading zero (BEP 3)"),
-            Rule::IntMinusZero => write!(f, "the integer -0 (BEP 3)"),
-            Rule::IntRange => write!(f, "an integer of more than 64 bits"),
-            Rule::LengthDigit(b) => write!(f, "'{}' in the length of a string (BEP 3)", shown(b)),
-            Rule::LengthLeadingZero => write!(f, "a string's length with a leading zero (BEP 3)"),
+        write!(f, "at byte {}: {}", self.at, self.rule)
+    }
+}
+
+/// What was expected, what is there, and who says so.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut found = |expected: &str, byte: u8| {
+            write!(f, "expected {expected}, found '{}' (BEP 3)", byte.escape_ascii())
+        };
+        match *self {
+            Rule::Start(b) => found("i, l, d or a digit, which begin a value", b),
+            Rule::IntDigit(b) => found("a digit or e in an integer", b),
+            Rule::LengthDigit(b) => found("a digit or : in the length of a string", b),
+            Rule::Key(b) => found("a key, which is a string, or e", b),
+            Rule::End => f.write_str("expected more of a value, found the end (BEP 3)"),
+            Rule::IntEmpty => f.write_str("expected a digit in an integer, found none (BEP 3)"),
+            Rule::IntLeadingZero => f.write_str("an integer with a leading zero (BEP 3)"),
+            Rule::IntMinusZero => f.write_str("expected i0e, found the integer -0 (BEP 3)"),
+            Rule::IntRange => f.write_str("an integer of more than 64 bits"),
+            Rule::LengthLeadingZero => f.write_str("a string's length with a leading zero (BEP 3)"),
             Rule::LengthRange { left } => {
-                write!(f, "a string longer than the {left} bytes that are left")
+                write!(f, "a string longer than the {left} bytes that are left (BEP 3)")
             }
-            Rule::Key(b) => write!(f, "'{}' begins no key (BEP 3: keys are strings)", shown(b)),
-            Rule::KeyWithoutValue => write!(f, "a key without a value (BEP 3)"),
-            Rule::Trailing(extra) => write!(f, "{extra} bytes after the value"),
+            Rule::KeyWithoutValue => f.write_str("expected the value of a key, found e (BEP 3)"),
+            Rule::Trailing(extra) => write!(f, "expected the end, found {extra} more bytes"),
             Rule::Depth => write!(f, "nested deeper than {DEPTH_MAX} levels, the limit"),
             Rule::Tokens => write!(f, "more than {TOKENS_MAX} values, the limit"),
             Rule::InputLen(len) => write!(f, "{len} bytes, the limit is {INPUT_LEN_MAX}"),
@@ -313,6 +321,6 @@ mod tests {
         let (document, len) = decode_prefix(b"d5:piecei0eeDATA").unwrap();
         assert_eq!((document.root().raw(), len), (&b"d5:piecei0ee"[..], 12));
         let error = decode(b"i1e\n").unwrap_err();
-        assert_eq!(error.to_string(), "at byte 3: 1 bytes after the value");
+        assert_eq!(error.to_string(), "at byte 3: expected the end, found 1 more bytes");
     }
 }

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::picker::ConnId;
+use crate::units::size;
 
 /// How often the places are given anew (BEP 3: ten seconds, so that TCP can reach its rate).
 pub const ROUND: Duration = Duration::from_secs(10);
@@ -54,16 +55,16 @@ pub struct Contender {
 /// Why a peer was unchoked or choked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The so-and-so-manieth best uploader of so many that want something.
-    Reciprocates { rank: usize, of: usize },
+    /// The so-and-so-manieth best uploader of so many that want something, in bytes a second.
+    Reciprocates { rank: usize, of: usize, rate: u64 },
     /// A try, whatever it gave.
     Optimistic,
     /// There was a free place.
     FreePlace,
     /// A seed serves everybody in turn.
     Turn,
-    /// Others gave more.
-    Outbid,
+    /// Others gave more: it is only the so-and-so-manieth of so many.
+    Outbid { rank: usize, of: usize, rate: u64 },
     /// Its turn is over.
     TurnOver,
     /// It wants nothing any more.
@@ -72,12 +73,18 @@ pub enum Reason {
 
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            Reason::Reciprocates { rank, of } => write!(f, "uploader {rank} of {of}, best first"),
+        match *self {
+            Reason::Reciprocates { rank, of, rate } => {
+                write!(f, "uploader {rank} of {of}, best first: it gives {}/s", size(rate))
+            }
             Reason::Optimistic => f.write_str("optimistic, to see what it gives"),
             Reason::FreePlace => f.write_str("there was a free place"),
             Reason::Turn => f.write_str("its turn"),
-            Reason::Outbid => f.write_str("others give more"),
+            Reason::Outbid { rank, of, rate } => write!(
+                f,
+                "others give more: it is uploader {rank} of {of} with {}/s, and the places are few",
+                size(rate)
+            ),
             Reason::TurnOver => f.write_str("its turn is over, others wait"),
             Reason::NotInterested => f.write_str("it wants nothing any more"),
         }
@@ -183,21 +190,22 @@ impl Choker {
         let (best, rest) = wanting.split_at(regular);
         let giving = best.iter().take_while(|c| 0.0 < c.gives && !c.snubs).count();
         for (i, contender) in best[..giving].iter().enumerate() {
-            let reason = Reason::Reciprocates { rank: i + 1, of };
+            let reason = Reason::Reciprocates { rank: i + 1, of, rate: contender.gives as u64 };
             self.unchoke(contender.conn, reason, now, verdict);
         }
         let others: Vec<&Contender> = best[giving..].iter().chain(rest).copied().collect();
         self.move_optimistic(&others, now, verdict);
         // Places of those who gave nothing are only taken when somebody who gives waits for one.
         let mut over = self.unchoked.len().saturating_sub(slots);
-        for contender in others.iter().rev() {
+        for (i, contender) in others.iter().enumerate().rev() {
             if over == 0 {
                 break;
             }
             if self.optimistic != Some(contender.conn)
                 && self.unchoked.remove(&contender.conn).is_some()
             {
-                verdict.choke.push((contender.conn, Reason::Outbid));
+                let (rank, rate) = (giving + i + 1, contender.gives as u64);
+                verdict.choke.push((contender.conn, Reason::Outbid { rank, of, rate }));
                 over -= 1;
             }
         }

@@ -6,15 +6,20 @@
 //!
 //! Layer: programs.
 
+mod completions;
 mod create;
 mod decode;
 mod exit;
 pub mod flags;
 mod get;
+mod handshake;
 mod help;
+mod hook;
 pub mod input;
-mod meter;
+mod man;
 mod output;
+mod peers;
+mod place;
 mod show;
 mod signals;
 mod tracker;
@@ -30,7 +35,8 @@ pub use exit::Exit;
 use flags::Args;
 use output::Output;
 
-use crate::printable::printable;
+use crate::printable::{clipped, printable};
+use crate::terminal::eprint_line;
 
 /// The whole program: reads the command line, runs the command, reports how it ended.
 pub fn main() -> ExitCode {
@@ -42,6 +48,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) if err.is::<Misuse>() => report(&err, Exit::Usage),
         Err(err) if err.is::<view::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
@@ -62,12 +69,28 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "peers" => peers::run(args),
+        "handshake" => handshake::run(args),
+        "completions" => completions(args),
+        "man" => print(&man::page()),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));
             Ok(Exit::Usage)
         }
     }
 }
+
+/// The command line is wrong, which shows only when the torrent is known.
+#[derive(Debug)]
+pub struct Misuse(String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
 
 /// The one operand that a command takes. If there is none, or more than one, `None`, and standard
 /// error has said so: the command ends with [`Exit::Usage`].
@@ -84,6 +107,18 @@ fn one_operand(args: &Args) -> Option<&OsStr> {
     }
 }
 
+fn completions(args: &Args) -> Result<Exit> {
+    let Some(shell) = one_operand(args) else { return Ok(Exit::Usage) };
+    match completions::script(&shell.to_string_lossy()) {
+        Some(script) => print(&script),
+        None => {
+            let (shell, shells) = (clipped(&shell.to_string_lossy(), 40), completions::SHELLS);
+            eprint_line(&format!("piecemeal: {shell}: completions are for {}", shells.join(", ")));
+            Ok(Exit::Usage)
+        }
+    }
+}
+
 fn print(text: &str) -> Result<Exit> {
     let mut output = Output::new();
     output.line(text.trim_end())?;
@@ -95,10 +130,4 @@ fn print(text: &str) -> Result<Exit> {
 fn report(err: &anyhow::Error, exit: Exit) -> ExitCode {
     eprint_line(&format!("piecemeal: {}", printable(&format!("{err:#}"))));
     exit.into()
-}
-
-/// As `eprintln!`, but a closed or full standard error is no reason to panic.
-pub fn eprint_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -99,6 +99,13 @@ impl Geometry {
         Span { piece, begin, length: BLOCK_LEN.min(self.piece_len(piece) - begin) }
     }
 
+    /// The block that holds a byte of the torrent, which must exist.
+    pub fn block_at(&self, offset: u64) -> Span {
+        // Both fit: the first by PIECES_MAX, the second is below the piece length.
+        let piece = (offset / u64::from(self.piece_length)) as PieceIndex;
+        self.block(piece, (offset % u64::from(self.piece_length)) as u32 / BLOCK_LEN)
+    }
+
     /// Whether a span named by a stranger lies inside an existing piece and is not empty.
     pub fn contains(&self, span: Span) -> bool {
         span.piece < self.pieces()
@@ -139,6 +146,8 @@ mod tests {
         assert_eq!(g.block(0, 2), Span { piece: 0, begin: 32_768, length: 7_232 });
         assert_eq!(g.block(2, 1), Span { piece: 2, begin: 16_384, length: 3_616 });
         assert_eq!(g.bytes(g.block(2, 1)), 96_384..100_000);
+        assert_eq!((g.block_at(0), g.block_at(39_999)), (g.block(0, 0), g.block(0, 2)));
+        assert_eq!((g.block_at(80_000), g.block_at(99_999)), (g.block(2, 0), g.block(2, 1)));
     }
 
     #[test]

@@ -8,13 +8,17 @@
 // Values: bytes and numbers; no I/O, no threads.
 pub mod bencode;
 pub mod bitfield;
+pub mod capture;
+pub mod explain;
 pub mod geometry;
 pub mod hash;
 pub mod hostport;
 pub mod json;
+pub mod krpc;
 pub mod magnet;
 pub mod metainfo;
 pub mod printable;
+pub mod select;
 pub mod units;
 pub mod wire;
 
@@ -22,6 +26,7 @@ pub mod wire;
 pub mod address_book;
 pub mod blame;
 pub mod choker;
+pub mod dht;
 pub mod picker;
 pub mod pipeline;
 pub mod rate;
@@ -32,15 +37,23 @@ pub mod swarm;
 pub mod assembler;
 pub mod check;
 pub mod create;
+pub mod dht_node;
 pub mod event;
 pub mod limit;
 pub mod listener;
+pub mod lsd;
 pub mod peer;
+pub mod port_map;
+pub mod proxy;
 pub mod resume;
+pub mod scout;
 pub mod storage;
+pub mod stream;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
+pub mod web;
+pub mod webseed;
 
 // Head: starts the hands, runs the loop.
 pub mod session;
@@ -48,3 +61,4 @@ pub mod session;
 // Programs.
 pub mod cli;
 pub mod progress;
+pub mod terminal;

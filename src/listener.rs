@@ -33,6 +33,11 @@ pub struct Listening {
 }
 
 impl Listening {
+    /// Nobody is to find us. The port is what trackers are told: some refuse 0, and nobody has 1.
+    pub fn nowhere() -> Listening {
+        Listening { port: 1, sockets: Vec::new() }
+    }
+
     /// Listens at `port`, or at the first of [`PORTS`] that is free, or else at any. `ip` is the
     /// only address to listen at; without it all are, of both families where both exist.
     pub fn open(ip: Option<IpAddr>, port: Option<u16>) -> io::Result<Listening> {

@@ -49,6 +49,8 @@ pub struct Context {
     pub info_hash: Sha1,
     pub peer_id: PeerId,
     pub pieces: u32,
+    /// The extensions that our handshake announces.
+    pub reserved: Reserved,
     pub trace: Trace,
 }
 
@@ -63,7 +65,6 @@ pub struct Link {
 
 impl Context {
     fn handshake(&self) -> Handshake {
-        let reserved = Reserved::default().with_fast();
-        Handshake { reserved, info_hash: self.info_hash, peer_id: self.peer_id }
+        Handshake { reserved: self.reserved, info_hash: self.info_hash, peer_id: self.peer_id }
     }
 }

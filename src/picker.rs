@@ -13,10 +13,15 @@
 //! 4. **Endgame.** When no block is left unasked, a peer that could send more is asked for blocks
 //!    that others owe us for a while; the first answer wins, the others get a `cancel`.
 //!
+//! With [`in_order`] the first three give way to the order of the pieces.
+//!
 //! Layer: decisions. Pure: no clock but an argument, no peers but numbers. Owned by the swarm.
 
 mod begun;
+mod in_order;
 mod rarity;
+mod reason;
+pub mod run;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,6 +30,7 @@ use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use begun::Begun;
 use rarity::Rarity;
+pub use reason::Reason;
 
 /// How many pieces are fetched at random before rarity counts (libtorrent: 4).
 pub const RANDOM_FIRST: u32 = 4;
@@ -54,46 +60,6 @@ impl std::fmt::Display for ConnId {
     }
 }
 
-/// Why a block was chosen: told by `--trace`, tested by the scripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The piece is begun, and this peer is at it.
-    Finish,
-    /// The piece is begun by others.
-    Join,
-    /// One of the first pieces: any will do.
-    Random,
-    /// The peer suggests it, and alone has it.
-    Suggested,
-    /// So many of the peers have it, none is rarer.
-    Rarest { have: u32, peers: u32 },
-    /// Nothing is left unasked; this block is owed by somebody else for a while.
-    Endgame { due: Duration },
-    /// This peer has nothing else that we lack.
-    Help { due: Duration },
-    /// The piece failed its hash; it is fetched from one peer alone to find out who lied.
-    Suspect,
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            Reason::Finish => f.write_str("the piece is begun with this peer"),
-            Reason::Join => f.write_str("the piece is begun, finish it first"),
-            Reason::Random => f.write_str("one of the first pieces, at random"),
-            Reason::Suggested => f.write_str("suggested by the peer, which alone has it"),
-            Reason::Rarest { have, peers } => write!(f, "rarest, {have} of {peers} peers have it"),
-            Reason::Endgame { due } => {
-                write!(f, "endgame, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Help { due } => {
-                write!(f, "nothing else to ask of it, asked elsewhere {} ms ago", due.as_millis())
-            }
-            Reason::Suspect => f.write_str("the piece failed its hash, so from one peer alone"),
-        }
-    }
-}
-
 /// What an arriving block means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {
@@ -109,6 +75,8 @@ pub struct Candidate<'a> {
     pub has: &'a Bitfield,
     /// The pieces it may be asked for although it chokes us (BEP 6); `None` when it does not.
     pub only: Option<&'a [PieceIndex]>,
+    /// Its blocks take long, and somebody quicker has what is needed next (in order only).
+    pub slow: bool,
     /// What it would like to be asked for.
     pub suggested: &'a [PieceIndex],
 }
@@ -123,6 +91,15 @@ pub struct Picker {
     geometry: Geometry,
     /// The verified pieces.
     have: Bitfield,
+    /// The pieces that are to be fetched, the verified ones among them.
+    wanted: Bitfield,
+    wanted_bytes: u64,
+    /// Those that are not verified yet.
+    missing: u32,
+    missing_bytes: u64,
+    in_order: bool,
+    /// No piece before this one is missing.
+    first: PieceIndex,
     /// Pieces with a block asked or arrived, not verified yet. In order, so that runs repeat.
     begun: BTreeMap<PieceIndex, Begun>,
     /// The pieces that are neither had nor begun, rarest first.
@@ -139,15 +116,23 @@ impl Picker {
         assert_eq!(have.len(), geometry.pieces(), "a bitfield of this torrent");
         let mut rarity = Rarity::new(geometry.pieces(), &mut rng);
         have.iter().for_each(|piece| rarity.remove(piece));
-        Picker {
+        let mut picker = Picker {
             geometry,
             have,
+            wanted: Bitfield::full(geometry.pieces()),
+            wanted_bytes: 0,
+            missing: 0,
+            missing_bytes: 0,
+            in_order: false,
+            first: 0,
             begun: BTreeMap::new(),
             rarity,
             suspects: Vec::new(),
             unasked: 0,
             rng,
-        }
+        };
+        picker.count_missing();
+        picker
     }
 
     pub fn have(&self) -> &Bitfield {
@@ -191,7 +176,7 @@ impl Picker {
 
     /// The first piece that we lack and no connected peer has.
     pub fn unavailable(&self) -> Option<PieceIndex> {
-        let lacking = (0..self.geometry.pieces()).filter(|&piece| !self.have.contains(piece));
+        let lacking = (0..self.geometry.pieces()).filter(|&piece| self.lacks(piece));
         lacking.into_iter().find(|&piece| self.availability(piece) == 0)
     }
 
@@ -206,6 +191,25 @@ impl Picker {
         picked: &mut Vec<(Span, Reason)>,
     ) {
         let goal = picked.len() + count;
+        if self.in_order {
+            self.pick_in_order(peer, goal, now, picked);
+        } else {
+            self.pick_rarest(peer, goal, peers, now, picked);
+        }
+        if picked.len() < goal {
+            self.pick_again(peer, goal, now, picked);
+        }
+    }
+
+    /// Rules 1 to 3.
+    fn pick_rarest(
+        &mut self,
+        peer: &Candidate,
+        goal: usize,
+        peers: u32,
+        now: Instant,
+        picked: &mut Vec<(Span, Reason)>,
+    ) {
         if self.unasked != 0 {
             self.pick_begun(peer, true, goal, now, picked);
             if self.suggestion(peer).is_none() && !self.offers_rarer(peer, peers) {
@@ -219,9 +223,6 @@ impl Picker {
         }
         if picked.len() < goal && self.unasked != 0 {
             self.pick_begun(peer, false, goal, now, picked);
-        }
-        if picked.len() < goal {
-            self.pick_again(peer, goal, now, picked);
         }
     }
 
@@ -258,7 +259,9 @@ impl Picker {
     /// Not while anything is welcome, and not when many are begun already.
     fn offers_rarer(&self, peer: &Candidate, peers: u32) -> bool {
         let early = self.have.count() < RANDOM_FIRST || peer.only.is_some();
-        if early || BEGUN_PER_PEER * peers as usize <= self.begun.len() {
+        // Those of which a server owes every block are not in anybody's way.
+        let open = self.begun.values().filter(|begun| !begun.is_run()).count();
+        if early || BEGUN_PER_PEER * peers as usize <= open {
             return false;
         }
         let Some(rarest) = self.rarest_offer(peer.has) else { return false };
@@ -276,7 +279,8 @@ impl Picker {
     /// A second peer has got a piece that only one had. What the first owes of it may be had of the
     /// other; if it has pieces that nobody else has, its time is worth more than ours.
     pub fn spared(&self, piece: PieceIndex, only: impl Fn(ConnId) -> bool) -> Vec<(ConnId, Span)> {
-        let begun = self.begun.get(&piece).filter(|_| self.availability(piece) == 2);
+        let begun =
+            self.begun.get(&piece).filter(|_| !self.in_order && self.availability(piece) == 2);
         let Some(begun) = begun else { return Vec::new() };
         begun
             .asked()
@@ -422,7 +426,10 @@ impl Picker {
         let owed = self.end(piece);
         self.rarity.remove(piece);
         self.suspects.retain(|&suspect| suspect != piece);
-        self.have.insert(piece);
+        if self.have.insert(piece) && self.wanted.contains(piece) {
+            self.missing -= 1;
+            self.missing_bytes -= u64::from(self.geometry.piece_len(piece));
+        }
         owed
     }
 

@@ -1,9 +1,10 @@
-//! What a download looks like while it runs.
+//! What a download looks like while it runs, and any hashing that takes its time.
 //!
-//! On a terminal one live line, redrawn at most ten times a second:
+//! On a terminal one live line, which says as much as there is room for:
 //!
 //! ```text
 //! [##########>         ]  52%  4.4/8.5 MiB  down 855.0 KiB/s  3 of 12 peers  33/60 pieces  5 s left
+//!  52%  down 855.0 KiB/s  5 s left
 //! ```
 //!
 //! Elsewhere whole lines: one every ten seconds, and one for each event that matters. When nothing
@@ -11,25 +12,27 @@
 //!
 //! Layer: programs. Owns the line on standard error.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::printable::printable;
 use crate::swarm::Status;
+use crate::terminal::{self, Live, eprint_line};
 use crate::units;
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Redraws a second.
-const HZ: u8 = 10;
+/// A bar is at least so long, and at most: longer ones say no more.
+const BAR_MIN: usize = 10;
+const BAR_MAX: usize = 40;
 
-const BAR_WIDTH: u64 = 20;
+/// A name is not shown in fewer columns.
+const NAME_MIN: usize = 12;
 
 pub struct Progress {
     look: Look,
+    /// The torrent's, for the live line; empty until it is known.
+    name: String,
     /// When the last whole line was printed, and the reason it gave for standing still.
     last: Instant,
     last_reason: Option<String>,
@@ -38,38 +41,38 @@ pub struct Progress {
 enum Look {
     Quiet,
     Lines,
-    Live(ProgressBar),
+    Live(Live),
 }
 
 impl Progress {
     /// `live` allows the live line where standard error is a terminal.
     pub fn new(quiet: bool, live: bool) -> Progress {
-        let look = match (quiet, live && std::io::stderr().is_terminal()) {
-            (true, _) => Look::Quiet,
-            (false, false) => Look::Lines,
-            (false, true) => {
-                let target = ProgressDrawTarget::stderr_with_hz(HZ);
-                let style = ProgressStyle::with_template("{wide_msg}").expect("a valid template");
-                Look::Live(ProgressBar::with_draw_target(None, target).with_style(style))
-            }
+        let look = match quiet {
+            true => Look::Quiet,
+            false => Live::new().filter(|_| live).map_or(Look::Lines, Look::Live),
         };
-        Progress { look, last: Instant::now(), last_reason: None }
+        Progress { look, name: String::new(), last: Instant::now(), last_reason: None }
+    }
+
+    /// The name to be shown where there is room for it.
+    pub fn name(&mut self, name: &str) {
+        self.name = terminal::isolated(&printable(name));
     }
 
     /// An event: a line of its own, above the live one.
     pub fn say(&mut self, line: &str) {
         let line = printable(line);
-        match &self.look {
+        match &mut self.look {
             Look::Quiet => {}
-            Look::Lines => crate::cli::eprint_line(&line),
-            Look::Live(bar) => bar.println(line),
+            Look::Lines => eprint_line(&line),
+            Look::Live(live) => live.above(&line),
         }
     }
 
     /// The download as it stands.
     pub fn status(&mut self, status: &Status) {
-        if let Look::Live(bar) = &self.look {
-            return bar.set_message(live_line(status));
+        if let Look::Live(live) = &mut self.look {
+            return live.draw(|width| live_line(status, &self.name, width));
         }
         let reason = status.stuck.as_ref().map(ToString::to_string);
         let news = reason.is_some() && reason != self.last_reason;
@@ -80,26 +83,28 @@ impl Progress {
         }
     }
 
-    /// A check of what is on disk: bytes, of so many.
-    pub fn checking(&mut self, done: u64, total: u64) {
-        let percent = percent(done, total);
-        let line = format!(
-            "checking what is there: {percent}% of {}, {} done",
-            units::size(total),
-            units::size(done)
-        );
-        if let Look::Live(bar) = &self.look {
-            bar.set_message(format!("{} {line}", bar_of(done, total)));
+    /// Hashing, such as "checking what is there": bytes, of so many.
+    pub fn hashing(&mut self, what: &str, done: u64, total: u64) {
+        let line = || {
+            let (percent, done, total) =
+                (percent(done, total), units::size(done), units::size(total));
+            format!("{what}: {percent}% of {total}, {done} done")
+        };
+        if let Look::Live(live) = &mut self.look {
+            live.draw(|width| {
+                let text = line();
+                let room = width.saturating_sub(text.len() + 2).min(BAR_MAX);
+                if room < BAR_MIN { text } else { format!("{}  {text}", bar_of(done, total, room)) }
+            });
         } else if LINE_EVERY <= self.last.elapsed() {
             self.last = Instant::now();
-            self.say(&line);
+            self.say(&line());
         }
     }
 
     /// Takes the live line away, for the last words.
     pub fn finish(&mut self) {
-        if let Look::Live(bar) = &self.look {
-            bar.finish_and_clear();
+        if let Look::Live(_) = self.look {
             self.look = Look::Lines;
         }
     }
@@ -110,11 +115,12 @@ fn percent(done: u64, total: u64) -> u64 {
     u64::try_from(u128::from(done) * 100 / u128::from(total.max(1))).unwrap_or(100)
 }
 
-fn bar_of(done: u64, total: u64) -> String {
-    let full = u128::from(done) * u128::from(BAR_WIDTH) / u128::from(total.max(1));
-    let full = full as usize;
-    let tip = if full < BAR_WIDTH as usize { ">" } else { "" };
-    format!("[{:<width$}]", "#".repeat(full) + tip, width = BAR_WIDTH as usize)
+/// A bar of so many columns.
+fn bar_of(done: u64, total: u64, columns: usize) -> String {
+    let width = columns.saturating_sub(2);
+    let full = (u128::from(done) * width as u128 / u128::from(total.max(1))) as usize;
+    let tip = if full < width { ">" } else { "" };
+    format!("[{:<width$}]", "#".repeat(full) + tip)
 }
 
 fn rate(bytes_per_second: f64) -> String {
@@ -133,31 +139,60 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
-fn live_line(status: &Status) -> String {
-    if status.have == status.pieces {
-        return seed_line(status);
-    }
-    let head = format!(
-        "{} {:3}%  {}/{}",
-        bar_of(status.done_bytes, status.total_bytes),
-        percent(status.done_bytes, status.total_bytes),
-        units::size(status.done_bytes),
-        units::size(status.total_bytes),
-    );
-    let peers = format!("{} of {} peers", status.connected, status.known.max(status.connected));
-    match &status.stuck {
-        Some(reason) => format!("{head}  {peers}  {reason}"),
+/// `4.4/8.5 MiB`, `980.0 KiB/1.2 GiB`.
+fn sizes(done: u64, total: u64) -> String {
+    let (done, total) = (units::size(done), units::size(total));
+    let unit = total.split(' ').next_back().unwrap_or_default();
+    format!("{}/{total}", done.strip_suffix(unit).map_or(&*done, str::trim_end))
+}
+
+/// What fits into so many columns: what matters most first, in the order in which it is read.
+fn live_line(status: &Status, name: &str, width: usize) -> String {
+    let seeding = status.have == status.pieces;
+    let (done, total) = (status.done_bytes, status.total_bytes);
+    let sizes = sizes(done, total);
+    let known = status.known.max(status.connected);
+    let peers = format!("{} of {known} peers{}", status.connected, web_seeds(status));
+    let pieces = format!("{}/{} pieces", status.have, status.pieces);
+    let left = status.eta.map_or(String::new(), |eta| format!("{} left", time(eta)));
+    let percent = format!("{:3}%", percent(done, total));
+    let (down, up) = (rate(status.download_rate), rate(status.upload_rate));
+    let (down, up) = (format!("down {down}"), format!("up {up}"));
+    // As they are read, each with its place in the order in which they are given room.
+    let mut parts: Vec<(u8, String)> = match &status.stuck {
+        _ if seeding => vec![(0, seed_line(status))],
+        Some(why) => vec![(0, percent), (2, sizes), (3, peers), (1, why.to_string())],
         None => {
-            let eta = status.eta.map_or(String::new(), |eta| format!("  {} left", time(eta)));
-            format!(
-                "{head}  down {}  up {}  {peers}  {}/{} pieces{eta}",
-                rate(status.download_rate),
-                rate(status.upload_rate),
-                status.have,
-                status.pieces
-            )
+            vec![(0, percent), (3, sizes), (1, down), (5, up), (4, peers), (6, pieces), (2, left)]
+        }
+    };
+    parts.retain(|(_, text)| !text.is_empty());
+    let mut room = width;
+    for rank in 0..=6 {
+        if let Some(at) = parts.iter().position(|(r, _)| *r == rank) {
+            let needed = terminal::columns(&parts[at].1) + if rank == 0 { 0 } else { 2 };
+            match room.checked_sub(needed) {
+                Some(rest) => room = rest,
+                // A reason is worth its beginning; a half number is worth nothing.
+                None if rank == 1 && status.stuck.is_some() && NAME_MIN < room => {
+                    parts[at].1 = terminal::fit(&parts[at].1, room - 2);
+                    room = 0;
+                }
+                None if rank == 0 => room = 0,
+                None => _ = parts.remove(at),
+            }
         }
     }
+    let mut line = parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("  ");
+    if BAR_MIN + 2 <= room && !seeding {
+        let bar = (room - 2).min(BAR_MAX);
+        line = format!("{}  {line}", bar_of(done, total, bar));
+        room -= bar + 2;
+    }
+    if NAME_MIN + 2 <= room && !name.is_empty() {
+        line = format!("{line}  {}", terminal::fit(name, room - 2));
+    }
+    line
 }
 
 /// Complete: what goes out, to how many, and how much it has been.
@@ -171,12 +206,20 @@ fn seed_line(status: &Status) -> String {
     )
 }
 
+fn web_seeds(status: &Status) -> String {
+    match status.web_seeds {
+        0 => String::new(),
+        1 => ", 1 web seed".to_owned(),
+        n => format!(", {n} web seeds"),
+    }
+}
+
 fn whole_line(status: &Status) -> String {
     if status.have == status.pieces {
         return seed_line(status);
     }
     let mut line = format!(
-        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected",
+        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected{}",
         percent(status.done_bytes, status.total_bytes),
         units::size(status.done_bytes),
         units::size(status.total_bytes),
@@ -186,6 +229,7 @@ fn whole_line(status: &Status) -> String {
         rate(status.upload_rate),
         status.connected,
         status.known.max(status.connected),
+        web_seeds(status),
     );
     match (&status.stuck, status.eta) {
         (Some(reason), _) => line += &format!("; {reason}"),
@@ -216,20 +260,46 @@ mod tests {
             downloaded: 0,
             wasted: 0,
             uploaded: 0,
+            web_seeds: 0,
+            web_seed_bytes: 0,
             corrupt: 0,
             stuck: None,
         }
     }
 
+    #[track_caller]
+    fn check(status: &Status, width: usize, expected: &str) {
+        let line = live_line(status, "日本語.iso", width);
+        assert_eq!(line, expected);
+        assert!(terminal::columns(&line) <= width);
+    }
+
     #[test]
-    fn the_lines() {
+    fn a_live_line_says_what_there_is_room_for() {
         let mut status = status();
-        assert_eq!(
-            live_line(&status),
-            "[##########>         ]  50%  4.0 MiB/8.0 MiB  down 855.0 KiB/s  up 0 B/s  \
-             3 of 12 peers  \
-             33/60 pieces  1 min 5 s left"
+        check(&status, 20, " 50%  1 min 5 s left");
+        check(&status, 24, " 50%  down 855.0 KiB/s");
+        check(&status, 39, " 50%  down 855.0 KiB/s  1 min 5 s left");
+        check(
+            &status,
+            79,
+            " 50%  4.0/8.0 MiB  down 855.0 KiB/s  up 0 B/s  3 of 12 peers  1 min 5 s left",
         );
+        check(
+            &status,
+            199,
+            "[###################>                  ]   50%  4.0/8.0 MiB  down 855.0 KiB/s  up 0 B/s  \
+             3 of 12 peers  33/60 pieces  1 min 5 s left  日本語.iso",
+        );
+        status.stuck = Some(Stuck::AllChoke { peers: 3 });
+        check(&status, 39, " 50%  all 3 peers choke us; waiting fo…");
+        status.have = 60;
+        check(&status, 79, "seeding: up 0 B/s, 3 peers, uploaded 0 B, ratio 0.00  日本語.iso");
+    }
+
+    #[test]
+    fn whole_lines() {
+        let mut status = status();
         status.stuck = Some(Stuck::AllChoke { peers: 3 });
         assert_eq!(
             whole_line(&status),
@@ -240,8 +310,8 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_scale() {
-        assert_eq!(bar_of(0, 0), "[>                   ]");
-        assert_eq!(bar_of(7, 7), "[####################]");
+        assert_eq!(bar_of(0, 0, 22), "[>                   ]");
+        assert_eq!(bar_of(7, 7, 22), "[####################]");
         assert_eq!((percent(u64::MAX - 1, u64::MAX), percent(0, 0)), (99, 0));
         assert_eq!(time(Duration::MAX), "over a year");
         assert_eq!(time(Duration::from_secs(90_000)), "1 d 1 h");

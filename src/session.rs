@@ -26,9 +26,11 @@
 //!
 //! Layer: head.
 
+mod disk;
 mod finders;
 mod links;
 mod run;
+mod web;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -39,10 +41,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
+use crate::port_map;
+use crate::proxy::Proxy;
 use crate::storage::Layout;
+use crate::stream::Output;
 use crate::swarm::{Account, Decision, Goal, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
@@ -60,10 +66,22 @@ pub struct Options {
     pub listen: Option<IpAddr>,
     /// Listen at this port; at a free one if it is not given.
     pub port: Option<u16>,
+    /// Ask the router at home to let peers through (NAT-PMP, PCP).
+    pub port_map: bool,
+    /// Dial peers and trackers through it, and be found by nobody.
+    pub proxy: Option<Proxy>,
     /// Peers to dial whatever the trackers say.
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Servers that have the data (BEP 19); those of the torrent, unless changed.
+    pub web_seeds: Vec<String>,
+    /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
+    pub dht: Option<dht_node::Config>,
+    /// Ask the local network too (BEP 14), unless the torrent is private.
+    pub lsd: bool,
+    /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
+    pub pex: bool,
     /// Connections at most.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -75,6 +93,12 @@ pub struct Options {
     /// Bytes a second over all connections.
     pub download_limit: Limit,
     pub upload_limit: Limit,
+    /// Fetch the pieces in their order, not the rarest first.
+    pub in_order: bool,
+    /// Write the only file that is wanted there while it comes.
+    pub stream: Option<Output>,
+    /// Whoever called removes the data at the end: nothing is written down about it.
+    pub temporary: bool,
     /// Only give: data that is not all there is an error.
     pub seed_only: bool,
     /// Hash everything that is on disk, whatever the resume file says.
@@ -85,25 +109,34 @@ pub struct Options {
 impl Options {
     /// The usual: into `dir` under the torrent's name, from its own trackers.
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
-        let trackers = torrent.trackers.clone();
+        let (trackers, web_seeds) = (torrent.trackers.clone(), torrent.web_seeds.clone());
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, ..Options::at(layout) }
+        Options { trackers, web_seeds, lsd: true, pex: true, ..Options::at(layout) }
     }
 
-    /// The usual, at a place of one's own choice and without trackers.
+    /// The usual, at a place of one's own choice and with `peers` only.
     pub fn at(layout: Layout) -> Options {
         Options {
             layout,
             listen: None,
             port: None,
+            port_map: true,
+            proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            dht: None,
+            lsd: false,
+            pex: false,
             max_peers: 50,
             stop_timeout: None,
             goal: None,
             super_seed: false,
             download_limit: Limit::none(),
             upload_limit: Limit::none(),
+            in_order: false,
+            stream: None,
+            temporary: false,
             seed_only: false,
             check: false,
             trace: Trace::off(),
@@ -129,7 +162,10 @@ pub enum Update {
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),
-    /// Every piece is verified; from now on it only gives.
+    Dht(dht_node::Report),
+    /// What the router at home said to our wish to be reachable.
+    PortMap(port_map::Report),
+    /// Every wanted piece is verified; from now on it only gives.
     Complete(Status),
     Decided(Decision),
 }
@@ -137,7 +173,7 @@ pub enum Update {
 /// What was on disk at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// Verified pieces, of so many.
+    /// Verified pieces, of so many: of those that are wanted.
     pub have: u32,
     pub pieces: u32,
     /// Pieces that have bytes on disk, but not the right ones. They will be replaced.
@@ -149,8 +185,10 @@ pub struct Found {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every piece is verified and in its place, and the goal, if there was one, is reached.
+    /// Every wanted piece is verified and in its place, and the goal, if there was one, is reached.
     Complete,
+    /// Whoever read the stream has left.
+    ReaderLeft,
     /// [`Stopper::stop`] was called.
     Stopped,
     /// Nothing came within the time that was given.
@@ -164,6 +202,8 @@ pub struct Summary {
     pub status: Status,
     /// What went between us and each peer, most bytes first.
     pub accounts: Vec<Account>,
+    /// The web seeds that gave anything, and how many bytes of blocks.
+    pub web_seeds: Vec<(String, u64)>,
     /// Since the peers were first asked; zero if nobody had to be.
     pub time: Duration,
 }

@@ -7,7 +7,7 @@
 //! It holds no socket, no file and no clock: the time is an argument. So a test can play a swarm of
 //! a thousand peers in virtual time and get the same answer every time, and everything that is ever
 //! decided has its place here: whom to dial ([`dialling`]), what to make of a message ([`talk`]),
-//! what to ask of whom ([`asking`]), whom to drop or ban, when we are done.
+//! what extensions say ([`extended`]), what to ask of whom ([`asking`]), whom to drop or ban, when we are done.
 //!
 //! Layer: decisions. Runs on the session's thread, which brings the facts and carries out the
 //! actions. Owns the peers, the picker, the address book.
@@ -16,8 +16,11 @@ mod account;
 mod asking;
 mod decision;
 mod dialling;
+mod extended;
 mod giving;
 mod peer;
+mod pex;
+mod pieces;
 mod rationing;
 mod serving;
 mod status;
@@ -25,9 +28,12 @@ mod super_seed;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod totals;
+mod web_seeds;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::address_book::{AddressBook, Source};
@@ -35,7 +41,7 @@ use crate::bitfield::Bitfield;
 use crate::choker::Choker;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::{ConnId, Picker};
-use crate::rate::Rate;
+use crate::wire::extended::Offer;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
@@ -47,6 +53,9 @@ use peer::Peer;
 use rationing::Rationing;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
+use totals::Totals;
+pub use web_seeds::FetchEnd;
+use web_seeds::WebSeed;
 
 /// How often [`Swarm::tick`] should be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -59,6 +68,8 @@ const DEPARTED_MAX: usize = 256;
 pub struct Config {
     pub geometry: Geometry,
     pub peer_id: PeerId,
+    /// What our extended handshake says.
+    pub offer: Offer,
     /// Connections at most, those being dialled included.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -69,8 +80,16 @@ pub struct Config {
     pub super_seed: bool,
     /// The user has set a limit to what goes out.
     pub upload_limited: bool,
+    /// Peers come from the trackers and the user only (BEP 27).
+    pub private: bool,
+    /// The pieces to fetch; all of them if it is not given.
+    pub wanted: Option<Bitfield>,
+    /// The pieces come in their order, not the rarest first.
+    pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
+    pub dht_ports: [Option<u16>; 2],
     /// Whether every decision is told, and not only those that matter.
     pub trace: bool,
 }
@@ -85,6 +104,10 @@ pub enum Fact {
     },
     TrackerFailed {
         error: String,
+    },
+    /// A round of looking in the DHT is over; so many nodes answered.
+    DhtSearched {
+        answered: usize,
     },
     /// The handshake is done, and the info hash was ours.
     Connected {
@@ -119,6 +142,16 @@ pub enum Fact {
     Guilty {
         conn: ConnId,
         piece: PieceIndex,
+    },
+    /// These blocks came from a web seed, and are on their way to the assembler.
+    Fetched {
+        conn: ConnId,
+        spans: Vec<Span>,
+    },
+    /// A web seed is free again, or of no use.
+    FetchEnded {
+        conn: ConnId,
+        end: FetchEnd,
     },
 }
 
@@ -155,9 +188,23 @@ pub enum Action {
     HangUp {
         conn: ConnId,
     },
+    /// Have a web seed send these bytes of the torrent.
+    Fetch {
+        conn: ConnId,
+        bytes: Range<u64>,
+    },
+    /// Of what it was last asked for, a web seed need not send what lies behind this.
+    CutFetch {
+        conn: ConnId,
+        at: u64,
+    },
     /// The trackers should be asked for more peers.
     MorePeers,
-    /// Every piece is verified. Without a goal this is the end.
+    /// A peer has told us that it is a node of the DHT.
+    DhtNode {
+        addr: SocketAddr,
+    },
+    /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
     Done,
@@ -175,6 +222,11 @@ pub enum Order {
     Ask(Vec<Span>),
     /// A block that the peer asked for.
     Upload(Span),
+    /// A piece of the metadata that it asked for, under its id for such messages (BEP 9).
+    Metadata {
+        id: u8,
+        piece: u32,
+    },
     /// It does not want this block any more.
     Withdraw(Span),
     /// It gets none of those that wait.
@@ -188,6 +240,7 @@ pub struct Swarm {
     /// In order, so that a run in virtual time repeats.
     peers: BTreeMap<ConnId, Peer>,
     dials: BTreeMap<ConnId, Dial>,
+    web_seeds: BTreeMap<ConnId, WebSeed>,
     last_conn: u32,
     actions: Vec<Action>,
     /// Peers that left: their address, and whether they had dialled us.
@@ -212,11 +265,15 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When it is looked next who is to be told of other peers.
+    next_exchange: Instant,
     /// When somebody who dialled us found no place.
     turned_away: Option<Instant>,
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
+    /// Whether a node of the DHT has answered.
+    dht_answered: bool,
     finished: bool,
 }
 
@@ -227,29 +284,20 @@ struct Dial {
     incoming: bool,
 }
 
-/// What went over the wires in this run.
-struct Totals {
-    down: Rate,
-    up: Rate,
-    uploaded: u64,
-    downloaded: u64,
-    wasted: u64,
-    corrupt: u32,
-}
-
-impl Totals {
-    fn new(now: Instant) -> Totals {
-        let (down, up) = (Rate::new(now), Rate::new(now));
-        Totals { down, up, uploaded: 0, downloaded: 0, wasted: 0, corrupt: 0 }
-    }
-}
-
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
+        let choker = Choker::new(rng.fork(), now);
+        let mut picker = Picker::new(config.geometry, have, rng.fork());
+        if let Some(wanted) = &config.wanted {
+            picker = picker.wanting(wanted.clone());
+        }
+        if config.in_order {
+            picker = picker.in_order();
+        }
         let mut swarm = Swarm {
-            choker: Choker::new(rng.fork(), now),
-            picker: Picker::new(config.geometry, have, rng.fork()),
+            choker,
+            picker,
             super_seed: None,
             rationing: None,
             turn: 0.0,
@@ -259,6 +307,7 @@ impl Swarm {
             book: AddressBook::default(),
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
+            web_seeds: BTreeMap::new(),
             last_conn: 0,
             actions: Vec::new(),
             departed: VecDeque::new(),
@@ -267,6 +316,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            next_exchange: now,
             last_choice: now,
             complete_since: None,
             done: false,
@@ -274,10 +324,11 @@ impl Swarm {
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
+            dht_answered: false,
             finished: false,
         };
         swarm.check_finished(now);
-        if swarm.config.super_seed {
+        if swarm.config.super_seed && swarm.have().is_full() {
             swarm.super_seed();
         }
         swarm
@@ -288,6 +339,9 @@ impl Swarm {
         match fact {
             Fact::Addresses { source, addrs } => {
                 self.tracker_answers += usize::from(source == Source::Tracker);
+                if self.config.private && !matches!(source, Source::User | Source::Tracker) {
+                    return;
+                }
                 for addr in addrs {
                     self.book.add(addr, source, now);
                 }
@@ -297,6 +351,7 @@ impl Swarm {
                 self.tracker_failures += 1;
                 self.tracker_error = Some(error);
             }
+            Fact::DhtSearched { answered } => self.dht_answered |= answered != 0,
             Fact::Connected { conn, hello } => self.connected(conn, hello, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),
@@ -306,6 +361,8 @@ impl Swarm {
             Fact::Guilty { conn, piece } => {
                 self.ban(conn, BanReason::SentCorruptBlock(piece), now);
             }
+            Fact::Fetched { conn, spans } => self.fetched(conn, spans, now),
+            Fact::FetchEnded { conn, end } => self.fetch_ended(conn, end, now),
         }
     }
 
@@ -315,7 +372,9 @@ impl Swarm {
         self.evict(now);
         self.dial(now);
         self.ask_everybody(now);
+        self.ask_web_seeds(now);
         self.give(now);
+        self.tell_of_others(now);
         let waited = now.saturating_duration_since(self.last_block);
         if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {
             self.actions.push(Action::GiveUp);
@@ -332,18 +391,15 @@ impl Swarm {
         self.picker.have()
     }
 
-    /// Bytes that are not verified yet.
+    /// Bytes of wanted pieces that are not verified yet.
     pub fn left(&self) -> u64 {
-        let geometry = self.picker.geometry();
-        let missing = geometry.pieces() - self.have().count();
-        // Only the last piece may be shorter than the others.
-        let short = match geometry.pieces().checked_sub(1) {
-            Some(last) if !self.have().contains(last) => {
-                geometry.piece_length() - geometry.piece_len(last)
-            }
-            _ => 0,
-        };
-        u64::from(missing) * u64::from(geometry.piece_length()) - u64::from(short)
+        self.picker.wanted_bytes().1
+    }
+
+    /// Whether every wanted piece is verified. If not all pieces are wanted that makes us a partial
+    /// seed (BEP 21): one that fetches nothing more, and does not have all.
+    pub fn complete_for_us(&self) -> bool {
+        self.picker.wanted().1 == 0
     }
 
     /// Bytes of blocks received in this run.
@@ -352,11 +408,14 @@ impl Swarm {
     }
 
     fn check_finished(&mut self, now: Instant) {
-        if self.have().is_full() && !self.finished {
+        if self.complete_for_us() && !self.finished {
             self.finished = true;
             self.complete_since = Some(now);
             self.actions.push(Action::Finished);
             self.drop_seeds(now);
+            if self.fetches_nothing() {
+                self.say_upload_only();
+            }
         }
     }
 
@@ -365,10 +424,10 @@ impl Swarm {
         self.finished && self.config.goal.is_none()
     }
 
-    /// Two that have everything have nothing to say to each other.
+    /// Two of which neither fetches anything have nothing to say to each other (BEP 21).
     fn drop_seeds(&mut self, now: Instant) {
         if self.finished && !self.closing() {
-            let seeds = self.peers.iter().filter(|(_, peer)| peer.has.is_full());
+            let seeds = self.peers.iter().filter(|(_, peer)| peer.fetches_nothing());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
             if !seeds.is_empty() {
                 self.other_seed = Some(now);
@@ -399,44 +458,5 @@ impl Swarm {
 
     fn tell(&mut self, conn: ConnId, message: Message) {
         self.actions.push(Action::Tell { conn, order: Order::Say(message) });
-    }
-
-    /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
-    fn stored(&mut self, piece: PieceIndex, now: Instant) {
-        let owed = self.picker.stored(piece);
-        for &(conn, span) in &owed {
-            self.cancel(conn, span);
-        }
-        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
-        for conn in conns {
-            let peer = self.peers.get_mut(&conn).expect("listed");
-            // Who has it need not hear of it, but a seed that has to choose whom to give to.
-            let tells = !peer.has.contains(piece) || peer.has.is_full();
-            if peer.has.contains(piece) {
-                peer.wanted -= 1;
-                self.update_interest(conn);
-            }
-            if tells {
-                self.tell(conn, Message::Have(piece));
-            }
-        }
-        self.check_finished(now);
-        // Who was cancelled has room again. All others were asked when they had.
-        owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
-    }
-
-    /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.
-    fn corrupt(&mut self, piece: PieceIndex, mut senders: Vec<ConnId>, now: Instant) {
-        self.totals.corrupt += 1;
-        senders.sort_unstable();
-        senders.dedup();
-        self.announce(Decision::Corrupt { piece, senders: senders.len() });
-        for (conn, span) in self.picker.corrupt(piece) {
-            self.cancel(conn, span);
-        }
-        if let [alone] = senders[..] {
-            self.ban(alone, BanReason::SentCorruptPiece(piece), now);
-        }
-        self.ask_everybody(now);
     }
 }

@@ -21,14 +21,13 @@
 //!
 //! Layer: hands. This file owns nothing; it names what goes out and what comes in.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-
 use crate::hash::Sha1;
+use crate::proxy::Proxy;
+use crate::web::{self, Hold, Leash};
 
 pub mod answer;
 mod http;
@@ -41,7 +40,8 @@ mod timetable;
 mod udp;
 mod url;
 
-pub use team::{Me, Report, Totals, Trackers};
+use answer::Family;
+pub use team::{Me, Report, TRACKERS_MAX, Totals, Trackers};
 pub use url::{Target, place};
 
 /// How many peers we ask for: enough to fill 50 connections when three in four are dead.
@@ -189,13 +189,13 @@ impl Default for Limits {
 
 /// Announces once and waits for the answer: for commands that only want to know.
 pub fn announce(url: &str, announce: &Announce) -> Result<Answer> {
-    let (_hold, leash) = leash();
-    call(&Target::parse(url)?, announce, &mut None, &once(), &leash)
+    let (_hold, leash) = leash(None);
+    call(&Target::parse(url)?, announce, &mut None, None, &once(), &leash)
 }
 
 /// Asks how large the swarm is, without joining it (BEP 15, BEP 48).
 pub fn scrape(url: &str, info_hash: Sha1) -> Result<Scrape> {
-    let (_hold, leash) = leash();
+    let (_hold, leash) = leash(None);
     match Target::parse(url)? {
         Target::Http(url) => http::scrape(&url, info_hash, &once(), &leash),
         Target::Udp(place) => udp::scrape(&place, info_hash, &once(), &leash),
@@ -207,52 +207,22 @@ fn once() -> Limits {
     Limits { udp_tries: 1, ..Limits::default() }
 }
 
-/// One announce, blocking; the UDP connection, if any, is used and kept.
+/// One announce, blocking; the UDP connection, if any, is used and kept. With `only`, over UDP, it
+/// goes to the tracker's addresses of this family.
 fn call(
     target: &Target,
     announce: &Announce,
     connection: &mut Option<udp::Connection>,
+    only: Option<Family>,
     limits: &Limits,
     leash: &Leash,
 ) -> Result<Answer> {
     match target {
         Target::Http(url) => http::announce(url, announce, limits, leash),
-        Target::Udp(place) => udp::announce(place, announce, connection, limits, leash),
+        Target::Udp(place) => udp::announce(place, announce, connection, only, limits, leash),
     }
 }
 
-/// What a call is held by. Dropping it interrupts the call wherever that is possible; a name look-up
-/// or a TCP connect in progress run into their own time-outs.
-struct Hold {
-    agent: ureq::Agent,
-    /// `Some` until the drop.
-    line: Option<Sender<Infallible>>,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // First the line, so that the call knows why its socket closes.
-        self.line = None;
-        self.agent.clone().shutdown();
-    }
-}
-
-/// The call's end of it.
-struct Leash {
-    agent: ureq::Agent,
-    line: Receiver<Infallible>,
-}
-
-impl Leash {
-    /// Whether the caller has let go.
-    fn is_cut(&self) -> bool {
-        self.line.try_recv() == Err(TryRecvError::Disconnected)
-    }
-}
-
-fn leash() -> (Hold, Leash) {
-    // Never carries anything: only its end is of interest.
-    let (sender, line) = bounded(1);
-    let agent = http::agent();
-    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, line })
+fn leash(proxy: Option<&Proxy>) -> (Hold, Leash) {
+    web::leash(http::agent(proxy), proxy.is_some())
 }

@@ -93,6 +93,33 @@ fn the_golden_torrent_is_shown_as_before() {
     assert_eq!(accepted(&["show", "--piece-hashes", &path], b""), read("tree.show.txt"));
     assert_eq!(accepted(&["show", "--json", &path], b""), read("tree.show.json"));
     assert_eq!(accepted(&["decode", &path], b""), read("tree.decode.json"));
+    assert_eq!(accepted(&["decode", &testdata("stream.hex")], b""), read("stream.decode.txt"));
+}
+
+#[test]
+fn what_is_no_bencode_is_explained() {
+    let handshake =
+        b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x05hhhhhhhhhhhhhhhhhhhh-TR4060-abcdefghijkl";
+    let text = accepted(&["decode", "-"], handshake);
+    let bit = "      25  10                     extension protocol: reserved[5] & 0x10  [BEP 10]\n";
+    assert!(text.contains(bit), "{text}");
+    let json = accepted(&["decode", "--json", "000000050400000102"], b"");
+    let start = "{\"kind\":\"messages\",\"bytes\":9,\"fields\":[{\"at\":0,\"len\":9,";
+    assert!(json.starts_with(start) && json.ends_with("\"rule\":\"BEP 3, peer messages\"}]}]}\n"));
+    let magnet = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+    assert!(accepted(&["decode", magnet], b"").contains("exact topic"));
+    assert!(
+        accepted(&["decode", "--explain", "i5e"], b"").contains("value: 5  [BEP 3, bencoding]")
+    );
+    assert!(accepted(&["decode", "--hex", "69 35 65"], b"").starts_with("5\n"));
+    let words = ["standard input: as messages, at byte 0", "a length of 1, found 2 (BEP 3"];
+    refused(&["decode", "--as", "messages", "-"], b"\0\0\0\x02\x01\0", &words);
+    refused(&["decode", "--hex", "-"], b"00 0g", &["at byte 4: expected a hexadecimal digit"]);
+    refused(&["decode", "-"], &handshake[..50], &["expected a handshake of 68 bytes, found 50"]);
+    assert_eq!(run(&["decode", "--as", "soup", "x"], b"").status.code(), Some(2));
+    let broken = run(&["decode", "-v", "--as", "messages", "-"], b"\0\0\0\x01\x01\0\0\0\x02\x01");
+    assert!(String::from_utf8(broken.stdout).unwrap().contains("unchoke"), "what was before");
+    assert_eq!(broken.status.code(), Some(1));
 }
 
 #[test]
@@ -119,7 +146,7 @@ fn addresses() {
     let to_file = answer("302 Found\r\nLocation: file:///etc/passwd", b"");
     refused(&["show", &server(vec![to_file])], b"", &["x.torrent"]);
     let page = answer("200 OK", b"<html>");
-    refused(&["show", &server(vec![page])], b"", &["x.torrent", "'<' begins no value"]);
+    refused(&["show", &server(vec![page])], b"", &["x.torrent", "found '<'"]);
     let mut flood = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_vec();
     flood.resize((64 << 20) + 1000, b'x');
     refused(&["show", &server(vec![flood])], b"", &["x.torrent", "67108864"]);

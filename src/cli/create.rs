@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::Exit;
 use super::flags::Args;
-use super::meter::Meter;
 use super::output::Output;
-use super::{Exit, eprint_line};
 use crate::create::{Created, Plan, Wishes, today};
 use crate::json::Object;
 use crate::metainfo::url;
 use crate::printable::printable;
+use crate::progress::Progress;
+use crate::terminal::eprint_line;
 use crate::units::size;
 
 /// How many of the names that will look different elsewhere are told.
@@ -37,12 +38,12 @@ pub fn run(args: &Args) -> Result<Exit> {
     if let Some(target) = &target {
         check_target(target, args.force).with_context(|| cannot_write(target))?;
     }
-    let mut meter = Meter::new("hashing", args);
+    let mut progress = Progress::new(args.quiet, true);
     let created = plan.hash(&mut |done, total| {
-        meter.update(done, total);
+        progress.hashing("hashing", done, total);
         ControlFlow::Continue(())
     });
-    meter.finish();
+    progress.finish();
     let created = created.context("cannot make a torrent")?.context("hashing was stopped")?;
     match &target {
         Some(target) => {

@@ -1,4 +1,4 @@
-//! `piecemeal decode FILE`: bencode as JSON.
+//! `piecemeal decode FILE`: bencode as JSON, and everything that the protocol says, explained.
 //!
 //! ```text
 //! integer       a number                       string     a string, if it is UTF-8
@@ -9,44 +9,170 @@
 //! JSON objects have each key once, so a dictionary that has one twice is an error here, although
 //! `show` and `get` take the first. White space after the value is ignored, all else is not.
 //!
-//! FILE may also be an address or `-`, and where no file has that name, bencode itself:
-//! `piecemeal decode 5:hello`.
+//! FILE may also be an address or `-`, a magnet link, and where no file has that name, bencode or
+//! hexadecimal digits: `piecemeal decode 5:hello`.
+//!
+//! What comes out: bencode as JSON, unless `--explain` or `--as` is given or a terminal is to show a
+//! file; all else as a tree ([`explain`](crate::explain)), with `--json` as JSON too.
 //!
 //! Layer: programs.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::Exit;
 use super::flags::Args;
 use super::input;
 use super::output::Output;
-use crate::bencode::{self, DEPTH_MAX, Kind, Value};
-use crate::json;
-use crate::printable::clipped;
+use crate::bencode::{self, DEPTH_MAX, Kind as Form, Value};
+use crate::explain::{Kind, Line, explain, hex};
+use crate::json::{self, Object};
+use crate::magnet::Magnet;
+use crate::printable::{clipped, printable};
+
+/// So many bytes of a line of the tree are shown as hexadecimal digits, for people and in JSON.
+const HEX_TEXT: usize = 8;
+const HEX_JSON: usize = 64;
+
+/// Shorter digits than these (in bytes) are not taken for hexadecimal input unasked.
+const HEX_LEAST: usize = 8;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let bytes = match literal(operand) {
+    let literal = literal(operand, args.hex);
+    let bytes = match literal {
         Some(bytes) => bytes.to_vec(),
-        None => input::read(operand)?,
+        None => input::read(operand, None)?,
     };
-    let text = to_json(&bytes).with_context(|| input::shown(operand))?;
+    let named = || input::shown(operand);
+    let bytes = from_hex(bytes, args.hex).with_context(named)?;
+    let kind = args.decode_as.unwrap_or_else(|| Kind::guess(&bytes));
+    let for_eyes = literal.is_none() && !args.json && std::io::stdout().is_terminal();
+    let wanted = args.explain || args.verbose != 0 || args.decode_as.is_some() || for_eyes;
     let mut out = Output::new();
+    if wanted || !kind.is_bencode() {
+        let all = args.explain || args.verbose != 0;
+        let checked = explain(&bytes, kind, all, &mut |_| ());
+        // Of what is broken, only who asks for more sees what is before the fault.
+        if checked.is_ok() || args.verbose != 0 {
+            let printed = match args.json {
+                true => print_json(&mut out, &bytes, kind, all),
+                false => print_tree(&mut out, &bytes, kind, all),
+            };
+            out.finish()?;
+            printed?;
+        }
+        let name = kind.name();
+        checked.map_err(|err| anyhow!("{}: as {name}, {err}", named()))?;
+        return Ok(Exit::Done);
+    }
+    let text = to_json(&bytes).with_context(named)?;
     out.line(text)?;
     out.finish()?;
     Ok(Exit::Done)
 }
 
-/// The operand itself, if it is a bencoded value and not the name of a file.
-fn literal(operand: &OsStr) -> Option<&[u8]> {
+/// The operand itself, if it is a value and not the name of a file.
+fn literal(operand: &OsStr, hex: bool) -> Option<&[u8]> {
     let bytes = operand.as_encoded_bytes();
-    let is_value = bencode::decode(bytes).is_ok();
+    if operand.to_str().is_some_and(Magnet::is_link) {
+        return Some(bytes);
+    }
+    let digits = digits(bytes).is_some_and(|bytes| hex || HEX_LEAST <= bytes.len());
+    let is_value = digits || bencode::decode(bytes).is_ok();
     (is_value && Path::new(operand).symlink_metadata().is_err()).then_some(bytes)
+}
+
+/// What hexadecimal digits stand for, if that is what the input is, and is meant to be.
+fn from_hex(input: Vec<u8>, asked: bool) -> Result<Vec<u8>> {
+    match digits(&input) {
+        Some(bytes) if asked => Ok(bytes),
+        Some(bytes) if HEX_LEAST <= bytes.len() && bencode::decode(&input).is_err() => Ok(bytes),
+        None if asked => {
+            let digit = |byte: &u8| byte.is_ascii_hexdigit() || is_between(*byte);
+            match input.iter().position(|byte| !digit(byte)) {
+                Some(at) => bail!(
+                    "at byte {at}: expected a hexadecimal digit, found '{}'",
+                    input[at].escape_ascii()
+                ),
+                None => bail!("expected an even number of hexadecimal digits"),
+            }
+        }
+        _ => Ok(input),
+    }
+}
+
+/// What may stand between hexadecimal digits.
+fn is_between(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == b':'
+}
+
+fn digits(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut high = None;
+    for &byte in text.iter().filter(|byte| !is_between(**byte)) {
+        let digit = char::from(byte).to_digit(16)? as u8;
+        match high.take() {
+            None => high = Some(digit),
+            Some(high) => bytes.push(high << 4 | digit),
+        }
+    }
+    (high.is_none() && !bytes.is_empty()).then_some(bytes)
+}
+
+pub(super) fn print_tree(out: &mut Output, bytes: &[u8], kind: Kind, all: bool) -> Result<()> {
+    let mut result = Ok(());
+    let done = explain(bytes, kind, all, &mut |line: Line| {
+        if result.is_ok() {
+            result = out.line(tree_line(&line));
+        }
+    });
+    result?;
+    // Here is where it ends.
+    done.or_else(|err| out.line(format!("{:>8}  {}", err.at, printable(&err.what))))
+}
+
+/// Offset, bytes, indented name and meaning, rule.
+fn tree_line(line: &Line) -> String {
+    let Line { depth, at, raw, name, meaning, rule } = line;
+    let (hex, indent) = (hex(raw, HEX_TEXT), 2 * depth);
+    let text = format!("{:indent$}{}: {}", "", printable(name), printable(meaning));
+    let rule = if rule.is_empty() { String::new() } else { format!("  [{rule}]") };
+    format!("{at:>8}  {hex:<17}  {text}{rule}")
+}
+
+/// One object: the kind, how many bytes, and the lines, those that belong to one inside it.
+fn print_json(out: &mut Output, bytes: &[u8], kind: Kind, all: bool) -> Result<()> {
+    let (name, len) = (json::string(kind.name()), bytes.len());
+    out.bytes(format!("{{\"kind\":{name},\"bytes\":{len},\"fields\":[").as_bytes())?;
+    let (mut result, mut open) = (Ok(()), None);
+    let _ = explain(bytes, kind, all, &mut |line: Line| {
+        let joint = match open {
+            None => String::new(),
+            Some(last) if last < line.depth => ",\"fields\":[".to_owned(),
+            Some(last) => format!("}}{},", "]}".repeat(last - line.depth)),
+        };
+        open = Some(line.depth);
+        let object = Object::new()
+            .num("at", line.at as u64)
+            .num("len", line.raw.len() as u64)
+            .str("hex", &hex(line.raw, HEX_JSON))
+            .str("name", line.name.trim())
+            .str("meaning", &line.meaning)
+            .str("rule", line.rule)
+            .done();
+        if result.is_ok() {
+            result = out.bytes((joint + object.trim_end_matches('}')).as_bytes());
+        }
+    });
+    result?;
+    let end = open.map_or(String::new(), |last| format!("}}{}", "]}".repeat(last)));
+    out.line(end + "]}")
 }
 
 fn to_json(input: &[u8]) -> Result<String> {
@@ -63,12 +189,12 @@ fn to_json(input: &[u8]) -> Result<String> {
 fn write_value(text: &mut String, value: Value, depth: usize) -> Result<()> {
     assert!(depth <= DEPTH_MAX, "the decoder refuses what is deeper");
     match value.kind() {
-        Kind::Int(int) => _ = write!(text, "{int}"),
-        Kind::Bytes(bytes) => match std::str::from_utf8(bytes) {
+        Form::Int(int) => _ = write!(text, "{int}"),
+        Form::Bytes(bytes) => match std::str::from_utf8(bytes) {
             Ok(string) => text.push_str(&json::string(string)),
-            Err(_) => _ = write!(text, "{{\"$hex\":\"{}\"}}", hex(bytes)),
+            Err(_) => _ = write!(text, "{{\"$hex\":\"{}\"}}", hex(bytes, usize::MAX)),
         },
-        Kind::List(list) => {
+        Form::List(list) => {
             text.push('[');
             for (i, item) in list.iter().enumerate() {
                 text.push_str(if i == 0 { "" } else { "," });
@@ -76,13 +202,13 @@ fn write_value(text: &mut String, value: Value, depth: usize) -> Result<()> {
             }
             text.push(']');
         }
-        Kind::Dict(dict) => {
+        Form::Dict(dict) => {
             let mut seen = HashSet::new();
             text.push('{');
             for (i, (key, item)) in dict.iter().enumerate() {
                 let name = match std::str::from_utf8(key) {
                     Ok(name) => name.to_owned(),
-                    Err(_) => format!("$hex:{}", hex(key)),
+                    Err(_) => format!("$hex:{}", hex(key, usize::MAX)),
                 };
                 if !seen.insert(key) {
                     let at = item.at();
@@ -96,12 +222,6 @@ fn write_value(text: &mut String, value: Value, depth: usize) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let pair = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    bytes.iter().flat_map(pair).map(char::from).collect()
 }
 
 #[cfg(test)]
@@ -126,7 +246,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_place_and_the_rule() {
-        check(b"i1egarbage", "at byte 3: 7 bytes after the value");
+        check(b"i1egarbage", "at byte 3: expected the end, found 7 more bytes");
         check(b"d1:ai1e1:ai2ee", "at byte 10: a second value of the key a");
         check(b"li1ei007ee", "at byte 4: an integer with a leading zero (BEP 3)");
     }

@@ -17,6 +17,7 @@ use ureq::http::Uri;
 
 use crate::magnet::Magnet;
 use crate::metainfo::{Metainfo, TORRENT_LEN_MAX};
+use crate::proxy::Proxy;
 
 /// How often a server may send us elsewhere: tiny services answer with one or two.
 const REDIRECTS_MAX: u32 = 5;
@@ -38,24 +39,24 @@ pub enum Input {
     Magnet(Magnet),
 }
 
-/// Loads what a TORRENT operand names.
-pub fn load(operand: &OsStr) -> Result<Input> {
+/// Loads what a TORRENT operand names; an address through `proxy`, if there is one.
+pub fn load(operand: &OsStr, proxy: Option<&Proxy>) -> Result<Input> {
     if let Some(link) = operand.to_str().filter(|text| Magnet::is_link(text)) {
         return Ok(Input::Magnet(Magnet::parse(link)?));
     }
-    let bytes = read(operand)?;
+    let bytes = read(operand, proxy)?;
     let torrent = Metainfo::from_bytes(&bytes).with_context(|| shown(operand))?;
     Ok(Input::Torrent(Box::new(torrent)))
 }
 
 /// Reads what an operand names, as bytes; errors name the operand.
-pub fn read(operand: &OsStr) -> Result<Vec<u8>> {
+pub fn read(operand: &OsStr, proxy: Option<&Proxy>) -> Result<Vec<u8>> {
     if operand.is_empty() {
         bail!("the name of the torrent is empty");
     }
     let bytes = match operand.to_str() {
         Some("-") => limited(std::io::stdin().lock()),
-        Some(url) if has_scheme(url, "http") || has_scheme(url, "https") => download(url),
+        Some(url) if has_scheme(url, "http") || has_scheme(url, "https") => download(url, proxy),
         _ => read_file(Path::new(operand)),
     };
     bytes.with_context(|| shown(operand))
@@ -99,8 +100,13 @@ fn limited(source: impl Read) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn download(url: &str) -> Result<Vec<u8>> {
-    let config = ureq::Agent::config_builder()
+fn download(url: &str, proxy: Option<&Proxy>) -> Result<Vec<u8>> {
+    let config = ureq::Agent::config_builder();
+    let config = match proxy {
+        Some(proxy) => config.proxy(Some(proxy.http())),
+        None => config,
+    };
+    let config = config
         .max_redirects(REDIRECTS_MAX)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_global(Some(TRANSFER_TIMEOUT))

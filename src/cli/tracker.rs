@@ -13,10 +13,11 @@ use crossbeam_channel::RecvTimeoutError;
 use super::flags::Args;
 use super::input::{self, Input};
 use super::output::Output;
-use super::{Exit, eprint_line, signals};
+use super::{Exit, signals};
 use crate::hash::Sha1;
 use crate::json::{self, Object};
 use crate::printable::printable;
+use crate::terminal::eprint_line;
 use crate::tracker_server::{Options, Outcome, PORT, Sighting, TrackerServer, Via};
 use crate::units;
 
@@ -50,7 +51,7 @@ fn served(operand: &OsStr) -> Result<(Sha1, Option<String>)> {
     if let Some(info_hash) = operand.to_str().and_then(Sha1::from_hex) {
         return Ok((info_hash, None));
     }
-    Ok(match input::load(operand)? {
+    Ok(match input::load(operand, None)? {
         Input::Torrent(torrent) => (torrent.info_hash, Some(torrent.name)),
         Input::Magnet(magnet) => (magnet.info_hash, magnet.name),
     })

@@ -14,12 +14,12 @@ use anyhow::{Context, Result, bail};
 use super::Exit;
 use super::flags::Args;
 use super::input::{self, Input};
-use super::meter::Meter;
 use super::output::Output;
 use crate::bitfield::Bitfield;
 use crate::check::{self, Found};
 use crate::json::{self, Object};
 use crate::printable::printable;
+use crate::progress::Progress;
 use crate::storage::Layout;
 use crate::storage::folder::Folder;
 use crate::units::size;
@@ -29,20 +29,20 @@ const NAMED_MAX: usize = 10;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let Input::Torrent(torrent) = input::load(operand)? else {
+    let Input::Torrent(torrent) = input::load(operand, args.proxy.as_ref())? else {
         bail!("{}: a magnet link has no hashes; give the .torrent", input::shown(operand));
     };
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
     // A folder that is not there is rather a mistake in the command than missing data.
     Folder::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
     let layout = Layout::below(Arc::from(torrent), dir);
-    let mut meter = Meter::new("checking", args);
+    let mut progress = Progress::new(args.quiet, true);
     let all = Bitfield::full(layout.geometry().pieces());
     let found = check::run(&layout, &all, &mut |done, total| {
-        meter.update(done, total);
+        progress.hashing("checking", done, total);
         ControlFlow::Continue(())
     })?;
-    meter.finish();
+    progress.finish();
     let report = Report::new(&layout, found.context("the check was stopped")?);
     if !args.quiet || args.json {
         let mut out = Output::new();

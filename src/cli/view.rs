@@ -37,7 +37,7 @@ impl View {
     pub fn new(args: &Args, trace: &Trace) -> View {
         View {
             // Lines of a trace would tear the live line apart.
-            progress: Progress::new(args.quiet || args.json, !trace.is_on()),
+            progress: Progress::new(args.quiet || args.json, !trace.is_shown()),
             json: args.json,
             verbose: args.verbose != 0,
             quiet: args.quiet,
@@ -45,12 +45,17 @@ impl View {
         }
     }
 
+    /// The torrent's name, for the live line.
+    pub fn name(&mut self, name: &str) {
+        self.progress.name(name);
+    }
+
     pub fn update(&mut self, update: Update) -> Result<()> {
         if self.json {
             return self.update_json(&update);
         }
         match update {
-            Update::Checking { done, total } => self.progress.checking(done, total),
+            Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
             Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
             Update::Status(status) => self.progress.status(&status),
             Update::Complete(status) => self.progress.say(&format!(
@@ -63,10 +68,16 @@ impl View {
             Update::Tracker(report) if self.verbose || is_bad(&report) => {
                 self.progress.say(&report.to_string());
             }
+            Update::Dht(report) if self.verbose => self.progress.say(&report.to_string()),
+            Update::PortMap(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::Decided(decision) if self.verbose || decision.matters() => {
                 self.progress.say(&decision.to_string());
             }
-            Update::Listening { .. } | Update::Tracker(_) | Update::Decided(_) => {}
+            Update::Listening { .. }
+            | Update::Tracker(_)
+            | Update::Dht(_)
+            | Update::PortMap(_)
+            | Update::Decided(_) => {}
         }
         Ok(())
     }
@@ -97,6 +108,12 @@ impl View {
             Update::Tracker(report) => {
                 Object::new().str("event", "tracker").str("message", &report.to_string())
             }
+            Update::Dht(report) => {
+                Object::new().str("event", "dht").str("message", &report.to_string())
+            }
+            Update::PortMap(report) => {
+                Object::new().str("event", "port_map").str("message", &report.to_string())
+            }
             Update::Decided(decision) => decision_json(decision),
         };
         print(&object.done())
@@ -107,23 +124,31 @@ impl View {
         self.progress.finish();
     }
 
-    /// The last word.
-    pub fn end(&mut self, name: &str, place: &str, summary: &Summary) -> Result<Exit> {
+    /// The last word. `place` is where the data is kept, if it is.
+    pub fn end(&mut self, name: &str, place: Option<&str>, summary: &Summary) -> Result<Exit> {
         let status = &summary.status;
         let (exit, event) = match summary.outcome {
             Outcome::Complete => (Exit::Done, "complete"),
+            // As for `head`: whoever has read enough is content.
+            Outcome::ReaderLeft => (Exit::Done, "reader_left"),
             Outcome::Stopped => (Exit::Interrupted, "interrupted"),
             Outcome::GaveUp => (Exit::GaveUp, "gave_up"),
         };
         if self.json {
             let time = format!("{:.3}", summary.time.as_secs_f64());
             let accounts = json::array(summary.accounts.iter().map(account_json));
-            let object = status_json(event, status).str("path", place).raw("seconds", &time);
-            print(&object.raw("peers_used", &accounts).done())?;
+            let object =
+                status_json(event, status).str_or_null("path", place).raw("seconds", &time);
+            let seeds = json::array(summary.web_seeds.iter().map(web_seed_json));
+            let object = object.raw("peers_used", &accounts).raw("web_seeds_used", &seeds);
+            print(&object.done())?;
         } else if !self.quiet {
             if self.verbose {
                 let lines = summary.accounts.iter().take(ACCOUNTS_SHOWN).map(account_line);
                 lines.for_each(|line| self.progress.say(&line));
+                for (url, bytes) in &summary.web_seeds {
+                    self.progress.say(&format!("from {url} {}", units::size(*bytes)));
+                }
             }
             self.progress.say(&last_line(name, place, summary));
         }
@@ -168,10 +193,14 @@ fn found_line(found: &Found) -> Option<String> {
     }
 }
 
-fn last_line(name: &str, place: &str, summary: &Summary) -> String {
+fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
     let status = &summary.status;
     let complete = status.have == status.pieces;
     match summary.outcome {
+        Outcome::ReaderLeft => format!(
+            "{name}: whoever read it has left; {} of {} pieces were here",
+            status.have, status.pieces
+        ),
         Outcome::Complete if status.downloaded == 0 && status.uploaded == 0 => {
             format!("{name}: complete; all {} pieces were there and verified", status.pieces)
         }
@@ -184,18 +213,31 @@ fn last_line(name: &str, place: &str, summary: &Summary) -> String {
                 0 => String::new(),
                 n => format!(", {n} pieces failed their hash and were fetched again"),
             };
+            let sources = match (status.downloaded - status.web_seed_bytes, status.web_seed_bytes) {
+                (_, 0) => String::new(),
+                (0, _) => ", all from web seeds".to_owned(),
+                (peers, web) => {
+                    let (peers, web) = (units::size(peers), units::size(web));
+                    format!(", {peers} from peers and {web} from web seeds")
+                }
+            };
             format!(
-                "{name}: complete, {} in {} at {}/s{bad}; {}; give back: piecemeal seed",
+                "{name}: complete, {} in {} at {}/s{sources}{bad}; {}; give back: piecemeal seed",
                 units::size(status.downloaded),
                 time(summary),
                 units::size(rate as u64),
                 given(status)
             )
         }
-        _ => format!(
-            "stopped: {} of {} pieces are verified and kept in {place}; the same command goes on",
-            status.have, status.pieces
-        ),
+        _ => {
+            let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);
+            match place {
+                Some(place) => {
+                    format!("{how_much} are verified and kept in {place}; the same command goes on")
+                }
+                None => format!("{how_much} were here; nothing is kept"),
+            }
+        }
     }
 }
 
@@ -227,25 +269,31 @@ fn status_json(event: &str, status: &Status) -> Object {
         .num("corrupt", status.corrupt)
         .num("peers", status.connected as u64)
         .num("known", status.known as u64)
+        .num("web_seeds", status.web_seeds as u64)
+        .num("web_seed_bytes", status.web_seed_bytes)
         .num_or_null("eta", eta)
         .str_or_null("stuck", stuck.as_deref())
 }
 
 fn account_line(account: &Account) -> String {
-    let Account { id, addr, received, sent, .. } = account;
+    let Account { client, addr, received, sent, .. } = account;
     let (received, sent) = (units::size(*received), units::size(*sent));
-    format!("from {addr} ({}) {received}, to it {sent}", id.client())
+    format!("from {addr} ({client}) {received}, to it {sent}")
 }
 
 fn account_json(account: &Account) -> String {
     Object::new()
         .str("addr", &account.addr.to_string())
         .bool("incoming", account.incoming)
-        .str("client", &account.id.client())
+        .str("client", &account.client)
         .str("peer_id", &printable_bytes(&account.id.0))
         .num("received", account.received)
         .num("sent", account.sent)
         .done()
+}
+
+fn web_seed_json((url, received): &(String, u64)) -> String {
+    Object::new().str("url", url).num("received", *received).done()
 }
 
 fn decision_json(decision: &Decision) -> Object {

@@ -23,10 +23,11 @@ use super::{ASKED_MAX, CONNECT_TIMEOUT, Context, HANDSHAKE_TIMEOUT, Link, SILENC
 use crate::event::{Blocks, CHUNK_LEN, Delivery, Event};
 use crate::geometry::Span;
 use crate::limit::Limit;
+use crate::proxy::Proxy;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
-use crate::wire::message::{Message, Parsed, parse};
+use crate::wire::message::{BLOCK_HEADER_LEN, Message, Parsed, parse};
 
 /// Where the reader's results go, and where its chunks come from.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub struct Reader {
     /// What the writer has asked for.
     pub asked: Receiver<Span>,
     pub limit: Limit,
+    /// Who dials for us, if we do not.
+    pub proxy: Option<Proxy>,
 }
 
 impl Reader {
@@ -102,8 +105,12 @@ impl Reader {
     fn connect(&self) -> Result<TcpStream, End> {
         let lost = |err: std::io::Error| End::Lost(explain(&err, "dial"));
         if !self.link.incoming {
-            let addr = SockAddr::from(self.link.addr);
-            self.socket.connect_timeout(&addr, CONNECT_TIMEOUT).map_err(lost)?;
+            let addr = self.link.addr;
+            match &self.proxy {
+                Some(proxy) => proxy.connect(&self.socket, addr, CONNECT_TIMEOUT),
+                None => self.socket.connect_timeout(&SockAddr::from(addr), CONNECT_TIMEOUT),
+            }
+            .map_err(lost)?;
         }
         let _ = self.socket.set_tcp_nodelay(true);
         Ok(self.socket.try_clone().map_err(lost)?.into())
@@ -115,6 +122,10 @@ impl Reader {
         let ours = self.context.handshake().to_bytes();
         if !self.link.incoming {
             socket.write_all(&ours).map_err(lost)?;
+        }
+        let (trace, conn) = (self.context.trace, self.link.conn);
+        if !self.link.incoming {
+            trace.handshake(Direction::Out, conn, &ours);
         }
         let mut theirs = [0; HANDSHAKE_LEN];
         let mut filled = 0;
@@ -136,12 +147,14 @@ impl Reader {
             }
             check_protocol(&theirs[..filled]).map_err(|rule| End::Violation(rule.0))?;
         }
+        trace.handshake(Direction::In, conn, &theirs);
         let theirs = Handshake::from_bytes(&theirs).map_err(|rule| End::Violation(rule.0))?;
         if theirs.info_hash != self.context.info_hash {
             let what = format!("handshake for {}, not for our torrent", theirs.info_hash);
             return Err(End::Violation(what));
         }
         if self.link.incoming {
+            trace.handshake(Direction::Out, conn, &ours);
             socket.write_all(&ours).map_err(lost)?;
         }
         let Link { addr, incoming, .. } = self.link;
@@ -150,7 +163,7 @@ impl Reader {
 }
 
 /// A chunk to read into: a used one if there is one.
-fn new_chunk(outlets: &Outlets) -> Vec<u8> {
+pub fn new_chunk(outlets: &Outlets) -> Vec<u8> {
     outlets.empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK_LEN])
 }
 
@@ -217,7 +230,12 @@ impl Stream {
             match parse(rest, self.context.pieces).map_err(|rule| End::Violation(rule.0))? {
                 Parsed::Needs(n) => break n,
                 Parsed::Message(message, len) => {
-                    self.context.trace.message(Direction::In, self.link.conn, &message);
+                    self.context.trace.message(
+                        Direction::In,
+                        self.link.conn,
+                        &message,
+                        &rest[..len],
+                    );
                     self.parsed += len;
                     if message != Message::KeepAlive {
                         messages.push(message);
@@ -228,6 +246,7 @@ impl Stream {
                         Direction::In,
                         self.link.conn,
                         &Message::Block(span),
+                        &rest[..BLOCK_HEADER_LEN],
                     );
                     if self.was_expected(span) {
                         blocks.push((span, self.parsed + at.start));

@@ -30,6 +30,7 @@ use crate::storage::{Reading, Slices};
 use crate::swarm::{Fact, Order};
 use crate::trace::Direction;
 use crate::wire::message::{BLOCK_HEADER_LEN, Message};
+use crate::wire::metadata::{self, Metadata};
 
 /// When what is to be sent is longer than this, it is sent before more is added.
 const WRITE_LEN: usize = 64 * 1024;
@@ -144,6 +145,7 @@ impl Writer {
             Task::Upload(verified, span) => self.queue.push_back((verified, span)),
             Task::Order(Order::Say(message)) => self.say(&message, bytes),
             Task::Order(Order::Upload(_)) => unreachable!("the session adds the token"),
+            Task::Order(Order::Metadata { id, piece }) => self.give_metadata(id, piece, bytes),
             Task::Order(Order::Withdraw(span)) => self.queue.retain(|(_, queued)| *queued != span),
             Task::Order(Order::WithdrawAll) => self.queue.clear(),
             Task::Order(Order::Ask(spans)) => {
@@ -162,8 +164,18 @@ impl Writer {
     }
 
     fn say(&self, message: &Message, bytes: &mut Vec<u8>) {
-        self.context.trace.message(Direction::Out, self.conn, message);
+        let start = bytes.len();
         message.encode(bytes);
+        self.context.trace.message(Direction::Out, self.conn, message, &bytes[start..]);
+    }
+
+    /// A piece of the metadata (BEP 9). Made only now: a queue of them is a queue of numbers.
+    fn give_metadata(&self, id: u8, piece: u32, bytes: &mut Vec<u8>) {
+        let info = &self.storage.torrent().info;
+        let Some(range) = metadata::range(piece, info.len()) else { return };
+        let total_size = info.len() as u32;
+        let data = Metadata::Data { piece, total_size, bytes: &info[range] };
+        self.say(&Message::Extended(id, data.to_bytes()), bytes);
     }
 
     /// Sends blocks from the front of the queue.

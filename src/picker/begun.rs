@@ -95,6 +95,28 @@ impl Begun {
         Some(block as u32)
     }
 
+    /// Notes that one peer is asked for the first unasked block and all unasked ones that follow it
+    /// side by side. Without `since` they are never late by themselves.
+    pub fn take_run(&mut self, conn: ConnId, since: Option<Instant>) -> std::ops::Range<u32> {
+        let Some(first) = self.blocks[self.next..].iter().position(Block::is_unasked) else {
+            return 0..0;
+        };
+        let first = self.next + first;
+        let count = self.blocks[first..].iter().take_while(|block| block.is_unasked()).count();
+        for block in &mut self.blocks[first..first + count] {
+            (block.asked[0], block.since) = (Some(conn), since);
+        }
+        self.next = first + count;
+        self.unasked -= count as u32;
+        self.sender = Some(conn);
+        first as u32..(first + count) as u32
+    }
+
+    /// Whether all of it was asked for as one run, and is still to come.
+    pub fn is_run(&self) -> bool {
+        self.unasked == 0 && self.blocks.last().is_some_and(|block| block.since.is_none())
+    }
+
     /// Notes that one more peer is asked for a block that is owed. The first of too many makes
     /// room for it; what that one sends is welcome all the same.
     pub fn ask_again(&mut self, block: u32, conn: ConnId, now: Instant) {

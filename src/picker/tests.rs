@@ -1,5 +1,7 @@
 //! Scripts for the picker: what is chosen, of whom, and why.
 
+mod in_order;
+
 use super::*;
 use crate::geometry::BLOCK_LEN;
 
@@ -25,7 +27,7 @@ fn set(pieces: &[PieceIndex]) -> Bitfield {
 impl Script {
     fn pick(&mut self, conn: ConnId, has: &Bitfield, count: usize) -> Vec<(u32, u32, Reason)> {
         let mut picked = Vec::new();
-        let peer = Candidate { conn, has, only: None, suggested: &[] };
+        let peer = Candidate { conn, has, only: None, slow: false, suggested: &[] };
         self.picker.pick(&peer, count, 2, self.now, &mut picked);
         picked.iter().map(|(span, why)| (span.piece, span.begin / BLOCK_LEN, *why)).collect()
     }
@@ -54,7 +56,7 @@ fn rarest_first_once_the_first_pieces_are_there() {
     picker.peer_came(&all);
     picker.peer_came(&all_but_9);
     let mut picked = Vec::new();
-    let seed = Candidate { conn: A, has: &all, only: None, suggested: &[] };
+    let seed = Candidate { conn: A, has: &all, only: None, slow: false, suggested: &[] };
     picker.pick(&seed, 1, 2, Instant::now(), &mut picked);
     assert_eq!(picked[0].0.piece, 9);
     assert_eq!(picked[0].1, Reason::Rarest { have: 1, peers: 2 });
@@ -106,7 +108,13 @@ fn a_peer_is_asked_only_for_what_it_has() {
     assert_eq!(s.pick(B, &set(&[]), 9), []);
     let only = [3];
     let mut picked = Vec::new();
-    let choking = Candidate { conn: B, has: &Bitfield::full(4), only: Some(&only), suggested: &[] };
+    let choking = Candidate {
+        conn: B,
+        has: &Bitfield::full(4),
+        only: Some(&only),
+        slow: false,
+        suggested: &[],
+    };
     s.picker.pick(&choking, 9, 2, s.now, &mut picked);
     assert!(picked.len() == 2 && picked.iter().all(|(span, _)| span.piece == 3));
 }
@@ -214,10 +222,17 @@ fn the_count_of_unasked_blocks_is_right_whatever_happens() {
         let mut asked: Vec<(ConnId, Span)> = Vec::new();
         for _ in 0..200 {
             let conn = ConnId(rng.u32(1..4));
-            match rng.u8(..5) {
+            match rng.u8(..6) {
+                5 => {
+                    let from = run::From::Anywhere;
+                    let server = ConnId(9);
+                    let (spans, _) = s.picker.pick_run(server, &all, from, 1 << 16, s.now);
+                    asked.extend(spans.into_iter().map(|span| (server, span)));
+                }
                 0 | 1 => {
                     let mut picked = Vec::new();
-                    let peer = Candidate { conn, has: &all, only: None, suggested: &[] };
+                    let peer =
+                        Candidate { conn, has: &all, only: None, slow: false, suggested: &[] };
                     s.picker.pick(&peer, rng.usize(1..4), 3, s.now, &mut picked);
                     asked.extend(picked.iter().map(|(span, _)| (conn, *span)));
                 }
@@ -265,4 +280,81 @@ fn who_made_room_owes_the_block_still() {
     conns.iter().for_each(|&conn| begun.ask_again(0, conn, now));
     let others = begun.arrive(0, conns[0]).unwrap();
     assert_eq!(others.len(), 4, "all the others can be told to cancel");
+}
+
+/// A run that a server is asked for: its pieces and how many blocks.
+fn run(s: &mut Script, conn: ConnId, from: run::From, bytes: u32) -> (Vec<u32>, usize, Reason) {
+    let pieces = s.picker.geometry.pieces();
+    let all = Bitfield::full(pieces);
+    let (spans, reason) = s.picker.pick_run(conn, &all, from, u64::from(bytes), s.now);
+    let sides = spans.windows(2).map(|pair| {
+        let g = &s.picker.geometry;
+        (g.bytes(pair[0]).end, g.bytes(pair[1]).start)
+    });
+    assert!(sides.into_iter().all(|(end, start)| end == start), "not side by side: {spans:?}");
+    let mut found: Vec<u32> = spans.iter().map(|span| span.piece).collect();
+    found.dedup();
+    (found, spans.len(), reason)
+}
+
+/// Sixteen pieces of two blocks.
+fn long_script(have: &[PieceIndex]) -> Script {
+    let geometry = Geometry::new(32 * u64::from(BLOCK_LEN), 2 * BLOCK_LEN).unwrap();
+    let have = Bitfield::with(16, have.iter().copied());
+    Script { picker: Picker::new(geometry, have, fastrand::Rng::with_seed(7)), ..script(&[]) }
+}
+
+#[test]
+fn a_server_gets_whole_pieces_side_by_side_that_nobody_is_at() {
+    let mut s = long_script(&[0, 3]);
+    assert_eq!(s.pick(A, &Bitfield::with(16, [10]), 1)[0].0, 10);
+    let piece = 2 * BLOCK_LEN;
+    // Gaps: 1–2, 4–9, 11–15.
+    assert_eq!(run(&mut s, B, run::From::Anywhere, 3 * piece), (vec![4, 5, 6], 6, Reason::Gap));
+    assert_eq!(run(&mut s, B, run::From::Anywhere, 99 * piece).0, [11, 12, 13, 14, 15]);
+    assert_eq!(run(&mut s, B, run::From::Anywhere, 1), (vec![7], 2, Reason::Gap));
+    // One that sends from the start only goes on where it is, and then begins again.
+    assert_eq!(run(&mut s, B, run::From::Piece(8), 9 * piece).0, [8, 9]);
+    assert_eq!(run(&mut s, B, run::From::Piece(10), 9 * piece).0, [1, 2]);
+    assert!(!s.picker.is_all_asked());
+    assert_eq!(run(&mut s, B, run::From::Anywhere, piece), (vec![10], 1, Reason::Join));
+    assert!(s.picker.is_all_asked());
+    assert_eq!(run(&mut s, B, run::From::Anywhere, piece).1, 0);
+}
+
+#[test]
+fn what_a_server_owes_is_not_asked_of_peers_until_it_is_released() {
+    let mut s = script(&[0, 1, 2]);
+    let all = Bitfield::full(4);
+    assert_eq!(run(&mut s, A, run::From::Anywhere, 1).0, [3]);
+    s.after(HELP_AGE);
+    assert_eq!(s.pick(B, &all, 9), []);
+    s.releases(A, 3, 1);
+    assert_eq!(s.pick(B, &all, 9), [(3, 1, Reason::Join)]);
+    // It may come all the same; what comes second is wasted.
+    assert_eq!(s.arrives(A, 3, 1), Arrival::Fresh { also_asked: vec![B] });
+    assert_eq!(s.arrives(A, 3, 0), Arrival::Fresh { also_asked: vec![] });
+    assert_eq!(s.picker.stored(3), []);
+}
+
+#[test]
+fn a_server_helps_with_what_is_late() {
+    let mut s = script(&[0, 1, 2]);
+    assert_eq!(s.pick(A, &Bitfield::full(4), 9).len(), 2);
+    assert_eq!(run(&mut s, B, run::From::Anywhere, 1).1, 0);
+    s.after(Duration::from_secs(1));
+    let help = Reason::Help { due: Duration::from_secs(1) };
+    assert_eq!(run(&mut s, B, run::From::Anywhere, 1), (vec![3], 2, help));
+    assert_eq!(s.arrives(B, 3, 0), Arrival::Fresh { also_asked: vec![A] });
+}
+
+#[test]
+fn a_piece_that_failed_is_not_joined_by_a_server() {
+    let mut s = script(&[0, 1, 2]);
+    s.picker.corrupt(3);
+    assert_eq!(s.pick(A, &Bitfield::full(4), 1).len(), 1);
+    assert_eq!(run(&mut s, B, run::From::Anywhere, 1).1, 0, "it is A's alone");
+    s.releases(A, 3, 0);
+    assert_eq!(run(&mut s, B, run::From::Anywhere, 1), (vec![3], 2, Reason::Gap));
+    assert_eq!(s.pick(A, &Bitfield::full(4), 9), [], "it is B's alone");
 }

@@ -15,6 +15,7 @@ use std::thread::{Builder, Scope};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Options;
 use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
 use crate::limit::Limit;
@@ -22,6 +23,7 @@ use crate::peer::reader::{Outlets, Reader};
 use crate::peer::writer::{Portion, Task, Writer};
 use crate::peer::{Context, Link};
 use crate::picker::ConnId;
+use crate::proxy::Proxy;
 use crate::storage::Reading;
 use crate::swarm::{End, Fact};
 
@@ -43,10 +45,24 @@ pub struct Supplies {
     pub storage: Reading,
     pub download_limit: Limit,
     pub upload_limit: Limit,
+    pub proxy: Option<Proxy>,
+}
+
+impl Supplies {
+    pub fn new(options: &Options, storage: Reading) -> Supplies {
+        Supplies {
+            storage,
+            download_limit: options.download_limit.clone(),
+            upload_limit: options.upload_limit.clone(),
+            proxy: options.proxy.clone(),
+        }
+    }
 }
 
 struct Open {
     socket: Socket,
+    context: Context,
+    addr: SocketAddr,
     /// Both ends of the list of what was asked for, until the writer takes its own.
     asked: Option<Sender<Span>>,
     /// To the writer, once there is one.
@@ -65,7 +81,9 @@ impl<'scope, 'env> Links<'scope, 'env> {
 
     /// Starts to dial an address. An error is reported like one of the dial itself.
     pub fn dial(&mut self, conn: ConnId, addr: SocketAddr) -> Result<(), Fact> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
+        let proxy = self.supplies.proxy.as_ref();
+        let domain = proxy.map_or(Domain::for_address(addr), Proxy::domain);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
         let link = Link { conn, addr, incoming: false };
         socket.and_then(|socket| self.start(link, socket)).map_err(|err| {
             let end = End::Lost(format!("dial: {err}"));
@@ -84,12 +102,14 @@ impl<'scope, 'env> Links<'scope, 'env> {
 
     fn start(&mut self, link: Link, socket: Socket) -> std::io::Result<()> {
         let conn = link.conn;
+        let context = Context { trace: self.context.trace.of_peer(&link), ..self.context };
         let handle = socket.try_clone()?;
         // The writer keeps it below `ASKED_MAX`.
         let (asked_in, asked) = unbounded();
         let outlets = self.outlets.clone();
         let limit = self.supplies.download_limit.clone();
-        let reader = Reader { context: self.context, link, socket, outlets, asked, limit };
+        let proxy = self.supplies.proxy.clone();
+        let reader = Reader { context, link, socket, outlets, asked, limit, proxy };
         let events = self.outlets.events.clone();
         self.spawn(format!("reader {conn}"), move || {
             // A mistake of ours in one peer's thread ends that peer, and nothing else.
@@ -98,7 +118,10 @@ impl<'scope, 'env> Links<'scope, 'env> {
                 let _ = events.send(Event::Fact(Fact::Gone { conn, end }));
             }
         })?;
-        self.open.insert(conn, Open { socket: handle, asked: Some(asked_in), tasks: None });
+        self.open.insert(
+            conn,
+            Open { socket: handle, context, addr: link.addr, asked: Some(asked_in), tasks: None },
+        );
         Ok(())
     }
 
@@ -111,7 +134,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let (tasks_in, tasks) = unbounded();
         open.tasks = Some(tasks_in);
         let writer = Writer {
-            context: self.context,
+            context: open.context,
             conn,
             socket: socket.into(),
             tasks,
@@ -144,6 +167,11 @@ impl<'scope, 'env> Links<'scope, 'env> {
         }
         // A writer that has ended takes no tasks, and needs none.
         let _ = tasks.send(task);
+    }
+
+    /// Where a peer is, while it is connected or being dialled.
+    pub fn addr(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.open.get(&conn).map(|open| open.addr)
     }
 
     /// Ends a connection, at whatever stage it is.

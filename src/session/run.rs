@@ -10,31 +10,35 @@
 //! Layer: head. The session's thread. Owns the swarm and the connections; all other threads are
 //! joined before it ends, but those of trackers that hang (they hold nothing).
 
-use std::ops::ControlFlow;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::finders::Finders;
+use super::disk::{keep, look, proofs, put_in_order};
+use super::finders::{Doors, Finders};
 use super::links::{Links, Supplies, chunk_pool};
-use super::{Found, Options, Outcome, Summary, Update};
+use super::web::WebSeeds;
+use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
-use crate::check::{self, Existing};
+use crate::check::Existing;
+use crate::dht_node::{self, Sockets};
 use crate::event::{DELIVERIES_MAX, Event};
-use crate::hash::{PieceHashes, VerifiedSet};
+use crate::hash::VerifiedSet;
 use crate::listener::Listening;
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
-use crate::resume;
 use crate::storage::{self, Reading, Writing};
+use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report};
-use crate::wire::handshake::PeerId;
+use crate::wire::extended::Offer;
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::metadata::METADATA_LEN_MAX;
 
 /// Events that are taken before the swarm's actions are carried out: many blocks then make one
 /// write of requests.
@@ -54,35 +58,47 @@ pub struct Wires {
 /// The session's thread.
 pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
     let rng = fastrand::Rng::new();
-    let Some(Existing { have, sound, .. }) = look(options, &wires)? else {
+    let Some(mut existing) = look(options, &wires)? else {
         return Ok(nothing_to_do(options, Outcome::Stopped, None));
     };
-    if have.is_full() {
-        if !sound {
-            // Empty files are made, and a file that is too long is refused.
-            storage::open(&options.layout, &have)?;
-        }
-        resume::remove(&options.layout)?;
-        if options.goal.is_none() {
-            return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+    let wanted = options.layout.wanted();
+    let done = wanted.iter().all(|piece| existing.have.contains(piece));
+    if done {
+        put_in_order(options, &mut existing)?;
+        if options.goal.is_none() && options.stream.is_none() {
+            return Ok(nothing_to_do(options, Outcome::Complete, Some(existing.have)));
         }
     } else if options.seed_only {
         let place = options.layout.root();
-        let (have, pieces) = (have.count(), have.len());
+        let (have, pieces) = (wanted.common(&existing.have).count(), wanted.count());
         bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
-    let disk = if have.is_full() {
-        Disk { writing: None, reading: Reading::open(options.layout.clone())?, have }
+    let Existing { have, aside, .. } = existing;
+    let disk = if done {
+        Disk { writing: None, reading: Reading::open(options.layout.clone(), aside)?, have }
     } else {
-        let (writing, reading) = storage::open(&options.layout, &have)?;
+        let (writing, reading) = storage::open_with(&options.layout, &have, &aside)?;
         Disk { writing: Some(writing), reading, have }
     };
-    let listening =
-        Listening::open(options.listen, options.port).with_context(|| match options.port {
-            Some(port) => format!("cannot listen at port {port}"),
-            None => "cannot listen at any port".to_owned(),
-        })?;
-    std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
+    let listening = match &options.proxy {
+        Some(_) => Listening::nowhere(),
+        None => {
+            Listening::open(options.listen, options.port).with_context(|| match options.port {
+                Some(port) => format!("cannot listen at port {port}"),
+                None => "cannot listen at any port".to_owned(),
+            })?
+        }
+    };
+    let doors = Doors { sockets: dht_sockets(options, listening.port), listening: &listening };
+    std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, doors)?.go())
+}
+
+/// The DHT's sockets, at the port at which peers dial us if possible. Without any, others find peers.
+/// A private torrent has none (BEP 27), and a proxy takes no datagrams.
+fn dht_sockets(options: &Options, port: u16) -> Option<Sockets> {
+    let private = options.layout.torrent().private;
+    let wanted = options.dht.is_some() && !private && options.proxy.is_none();
+    wanted.then(|| Sockets::open(options.listen, port).ok()).flatten()
 }
 
 /// What is on disk, and the ways to it.
@@ -91,29 +107,6 @@ struct Disk {
     writing: Option<Writing>,
     reading: Reading,
     have: Bitfield,
-}
-
-/// Finds out what is on disk. `None`: the user stopped it.
-fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
-    let mut last = Instant::now();
-    let mut progress = |done, total| {
-        let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
-        if TICK <= last.elapsed() {
-            last = Instant::now();
-            let _ = wires.updates.try_send(Update::Checking { done, total });
-        }
-        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let Some(existing) = check::start(&options.layout, options.check, &mut progress)? else {
-        return Ok(None);
-    };
-    let _ = wires.updates.try_send(Update::Found(Found {
-        have: existing.have.count(),
-        pieces: existing.have.len(),
-        different: existing.differ,
-        resumed: existing.resumed,
-    }));
-    Ok(Some(existing))
 }
 
 /// How many connections the operating system lets us have: each takes three descriptors (reader,
@@ -125,34 +118,57 @@ fn connections_max() -> Option<usize> {
     Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
 }
 
-/// The proofs for what was checked a moment ago, or is vouched for by a resume file.
-fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
-    let mut verified = VerifiedSet::new(have.len());
-    have.iter().filter_map(|piece| hashes.trust(piece)).for_each(|proof| verified.insert(proof));
-    verified
-}
-
 /// The end of a session that needed nobody.
 fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) -> Summary {
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
-    let status = Swarm::new(config(options, PeerId([0; 20])), have, rng, now).status(now);
-    Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
+    let config = config(options, PeerId([0; 20]), 0, [None; 2]);
+    let status = Swarm::new(config, have, rng, now).status(now);
+    let (accounts, web_seeds) = (Vec::new(), Vec::new());
+    Summary { outcome, status, accounts, web_seeds, time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId) -> Config {
+fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>; 2]) -> Config {
+    let metadata_size = match options.layout.torrent().info.len() {
+        size @ ..=METADATA_LEN_MAX => size as u32,
+        _ => 0,
+    };
+    let torrent = options.layout.torrent();
+    // Of the peers of a private torrent only its trackers speak (BEP 27).
+    let pex = options.pex && !torrent.private;
     Config {
         geometry: options.layout.geometry(),
         peer_id,
+        offer: Offer { port, metadata_size, pex },
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
+        private: torrent.private,
+        wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
+        in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
+        dht_ports,
         trace: options.trace.is_on(),
     }
+}
+
+fn context(options: &Options, peer_id: PeerId, dht: bool) -> Context {
+    Context {
+        info_hash: options.layout.torrent().info_hash,
+        peer_id,
+        pieces: options.layout.geometry().pieces(),
+        reserved: Reserved::default().with_fast().with_extended().with_dht(dht),
+        trace: options.trace,
+    }
+}
+
+/// The stream, if there is to be one.
+fn stream(options: &Options, reading: &Reading, to: &Sender<Event>) -> Result<Option<Stream>> {
+    let start = |output| Stream::start(&options.layout, reading.clone(), output, to);
+    options.stream.map(start).transpose()
 }
 
 /// Everything that lives while peers are connected.
@@ -161,11 +177,14 @@ struct Run<'scope, 'env> {
     wires: Wires,
     swarm: Swarm,
     links: Links<'scope, 'env>,
+    web_seeds: WebSeeds,
     finders: Finders<'env>,
     /// `None` where nothing is to be written.
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
     /// What may be uploaded.
     verified: VerifiedSet,
+    /// Until it has ended.
+    stream: Option<Stream>,
     started: Instant,
     outcome: Option<Result<Outcome>>,
 }
@@ -177,19 +196,22 @@ impl<'scope, 'env> Run<'scope, 'env> {
         wires: Wires,
         mut rng: fastrand::Rng,
         disk: Disk,
-        listening: &'env Listening,
+        doors: Doors<'env>,
     ) -> Result<Run<'scope, 'env>> {
         let Disk { writing, reading, have } = disk;
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
-        let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        let port = doors.listening.port;
+        let dht_ports = doors.dht_ports();
+        if !doors.listening.sockets.is_empty() {
+            let _ = wires.updates.try_send(Update::Listening { port, peer_id });
+        }
         let started = Instant::now();
         let key = rng.u32(..);
-        let mut swarm = Swarm::new(config(options, peer_id), have.clone(), rng, started);
-        swarm.handle(
-            started,
-            Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
-        );
+        let config = config(options, peer_id, port, dht_ports);
+        let mut swarm = Swarm::new(config, have.clone(), rng, started);
+        let named = Fact::Addresses { source: Source::User, addrs: options.peers.clone() };
+        swarm.handle(started, named);
 
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
@@ -197,30 +219,37 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let verified = proofs(&hashes, &have);
         let events = wires.events.clone();
         let start_assembler = |writing| {
-            let assembler = Assembler::new(hashes, writing, have, events);
+            let assembler = Assembler::new(hashes, writing, have, events).traced(options.trace);
             Builder::new()
                 .name("assembler".to_owned())
                 .spawn_scoped(scope, move || assembler.run(deliveries, empty_in))
                 .context("cannot start a thread")
         };
         let assembler = writing.map(start_assembler).transpose()?;
-        let me = Me { info_hash: torrent.info_hash, peer_id: peer_id.0, port: listening.port, key };
-        let finders = Finders::start(scope, options, listening, me, swarm.left(), &wires.events)?;
-        let context = Context {
-            info_hash: torrent.info_hash,
-            peer_id,
-            pieces: options.layout.geometry().pieces(),
-            trace: options.trace,
-        };
+        let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
+        let both = 1 < doors.listening.sockets.len();
+        let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
+        let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
+        let stream = stream(options, &reading, &wires.events)?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
-        let supplies = Supplies {
-            storage: reading,
-            download_limit: options.download_limit.clone(),
-            upload_limit: options.upload_limit.clone(),
-        };
-        let links = Links::new(scope, context, outlets, supplies);
-        let outcome = None;
-        Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
+        // Where nothing is to be written, none is needed.
+        let urls = if assembler.is_some() { &options.web_seeds[..] } else { &[] };
+        let web_seeds = WebSeeds::start(scope, options, urls, &mut swarm, &outlets);
+        let context = context(options, peer_id, dht_ports != [None; 2]);
+        let links = Links::new(scope, context, outlets, Supplies::new(options, reading));
+        Ok(Run {
+            options,
+            wires,
+            swarm,
+            links,
+            web_seeds,
+            finders,
+            assembler,
+            verified,
+            stream,
+            started,
+            outcome: None,
+        })
     }
 
     /// The loop.
@@ -238,6 +267,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.tick(now);
             }
             self.act(now);
+            if let Some(stream) = &mut self.stream {
+                stream.feed(&self.verified);
+            }
         }
         self.end()
     }
@@ -263,6 +295,17 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::Dht(report) => self.dht(report, now),
+            Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
+            Event::Streamed(End::Whole) => {
+                self.stream = None;
+                self.check_done();
+            }
+            Event::PortMap(report) => {
+                self.options.trace.about("swarm", &report);
+                report.outside().into_iter().for_each(|port| self.finders.mapped(port));
+                let _ = self.wires.updates.try_send(Update::PortMap(report));
+            }
             Event::Failed(err) => self.outcome = Some(Err(err)),
             Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
         }
@@ -281,6 +324,22 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Report::Asking { .. } => {}
         }
         let _ = self.wires.updates.try_send(Update::Tracker(report));
+    }
+
+    fn dht(&mut self, report: dht_node::Report, now: Instant) {
+        self.options.trace.about("dht", &report);
+        match &report {
+            dht_node::Report::Found { peers, .. } => {
+                let fact = Fact::Addresses { source: Source::Dht, addrs: peers.clone() };
+                self.swarm.handle(now, fact);
+            }
+            dht_node::Report::Searched { searched, .. } => {
+                let fact = Fact::DhtSearched { answered: searched.answered };
+                self.swarm.handle(now, fact);
+            }
+            _ => {}
+        }
+        let _ = self.wires.updates.try_send(Update::Dht(report));
     }
 
     fn tick(&mut self, now: Instant) {
@@ -326,27 +385,42 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
+            Action::Fetch { conn, bytes } => self.web_seeds.fetch(conn, bytes),
+            Action::CutFetch { conn, at } => self.web_seeds.cut(conn, at),
             Action::MorePeers => self.finders.more_peers(),
+            Action::DhtNode { addr } => self.finders.dht_node(addr),
             Action::Finished => self.finished(now),
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
             Action::Decided(decision) => {
-                self.options.trace.about(decision.topic(), &decision);
+                if self.options.trace.is_on() {
+                    let (conn, addr) = decision.peer();
+                    let addr = addr.or_else(|| conn.and_then(|conn| self.links.addr(conn)));
+                    self.options.trace.about_peer(decision.topic(), conn, addr, &decision);
+                }
                 let _ = self.wires.updates.try_send(Update::Decided(decision));
             }
         }
     }
 
-    /// Every piece is verified.
+    /// Every wanted piece is verified.
     fn finished(&mut self, now: Instant) {
         self.post_totals();
-        if self.assembler.is_some() {
+        // One that wanted a part only is no further copy of the torrent.
+        if self.assembler.is_some() && self.swarm.have().is_full() {
             self.finders.completed();
         }
-        if self.options.goal.is_none() {
-            self.outcome = Some(Ok(Outcome::Complete));
-        } else {
+        if self.options.goal.is_some() {
             let _ = self.wires.updates.try_send(Update::Complete(self.swarm.status(now)));
+        }
+        self.check_done();
+    }
+
+    /// Without a goal it is over when all is here, and has been written to whoever reads it.
+    fn check_done(&mut self) {
+        let done = self.swarm.complete_for_us() && self.stream.is_none();
+        if done && self.options.goal.is_none() {
+            self.outcome = Some(Ok(Outcome::Complete));
         }
     }
 
@@ -356,8 +430,13 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let status = self.swarm.status(now);
         let accounts = self.swarm.accounts();
         self.post_totals();
+        let web_seeds = self.web_seeds.used(&self.swarm);
         self.links.close();
+        drop(self.web_seeds);
         drop(self.wires.inbox);
+        if let Some(stream) = self.stream {
+            stream.close();
+        }
         // After the inbox: a listener that is woken finds that nobody listens to it.
         let farewell = self.finders.stop();
         let saved = match self.assembler.map(ScopedJoinHandle::join) {
@@ -368,23 +447,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         farewell.wait();
         let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
-        Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
+        let time = now.duration_since(self.started);
+        Ok(Summary { outcome, status, accounts, web_seeds, time })
     }
-}
-
-/// Writes down what is verified, or removes the note where nothing is left to do.
-fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
-    if have.is_full() {
-        writing.check_in_place()?;
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    if have.is_empty() {
-        // A note of nothing would only be litter.
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    writing.flush()?;
-    drop(writing);
-    resume::save(&options.layout, have)
 }

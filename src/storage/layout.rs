@@ -12,13 +12,16 @@
 //! Layer: hands, but pure: nothing here touches the disk.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::metainfo::{File, Metainfo};
+use crate::select::{self, Selection};
 
 /// A torrent and the place where its data is or goes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub struct Layout {
     folder: PathBuf,
     /// The component between the folder and the files' own paths.
     prefix: Option<OsString>,
+    /// Which files are wanted; `None`: all of them.
+    chosen: Option<Arc<[bool]>>,
 }
 
 /// A run of bytes inside one file.
@@ -46,19 +51,51 @@ impl Layout {
     /// The torrent's name is appended to `dir`, as `-d` has it.
     pub fn below(torrent: Arc<Metainfo>, dir: impl Into<PathBuf>) -> Layout {
         let prefix = Some(OsString::from(&torrent.name));
-        Layout { torrent, folder: whole(dir.into()), prefix }
+        Layout { torrent, folder: whole(dir.into()), prefix, chosen: None }
     }
 
     /// `out` is the file itself, or for several files the folder itself, as `--out` has it.
     pub fn at(torrent: Arc<Metainfo>, out: impl Into<PathBuf>) -> Result<Layout> {
         let out = out.into();
         if !torrent.single {
-            return Ok(Layout { torrent, folder: whole(out), prefix: None });
+            return Ok(Layout { torrent, folder: whole(out), prefix: None, chosen: None });
         }
         let name =
             out.file_name().with_context(|| format!("{}: not a file name", out.display()))?;
         let folder = whole(out.parent().map(Path::to_owned).unwrap_or_default());
-        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder })
+        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder, chosen: None })
+    }
+
+    /// The same with these files only: the others are neither made nor changed.
+    pub fn select(self, selection: &Selection) -> Result<Layout, select::Error> {
+        let chosen = selection.resolve(&self.torrent)?;
+        let all = self.torrent.files.iter().zip(&chosen).all(|(file, &c)| c || !file.is_stored());
+        Ok(Layout { chosen: (!all).then(|| chosen.into()), ..self })
+    }
+
+    /// Whether every file is wanted.
+    pub fn is_whole(&self) -> bool {
+        self.chosen.is_none()
+    }
+
+    /// The file that is wanted, if it is one alone.
+    pub fn only_file(&self) -> Option<usize> {
+        let mut files = (0..self.torrent.files.len()).filter(|&file| self.is_chosen(file));
+        files.next().filter(|_| files.next().is_none())
+    }
+
+    /// Whether a file is wanted, and is to be on disk.
+    pub fn is_chosen(&self, file: usize) -> bool {
+        self.torrent.files[file].is_stored()
+            && self.chosen.as_ref().is_none_or(|chosen| chosen[file])
+    }
+
+    /// The pieces that have a byte of a wanted file.
+    pub fn wanted(&self) -> Bitfield {
+        let pieces = self.geometry().pieces();
+        let Some(chosen) = &self.chosen else { return Bitfield::full(pieces) };
+        let files = chosen.iter().enumerate().filter(|(_, chosen)| **chosen);
+        Bitfield::with(pieces, files.flat_map(|(file, _)| self.pieces_of(file)))
     }
 
     pub fn torrent(&self) -> &Metainfo {
@@ -90,6 +127,11 @@ impl Layout {
         format!(".{}.piecemeal", self.torrent.info_hash)
     }
 
+    /// The name of the file that holds what is kept aside.
+    pub fn aside_name(&self) -> String {
+        self.resume_name() + ".aside"
+    }
+
     /// A file's components below [`Layout::folder`]: at least one.
     pub fn components(&self, file: usize) -> Vec<&OsStr> {
         let own = self.torrent.files[file].path.iter().map(OsStr::new);
@@ -104,7 +146,11 @@ impl Layout {
     /// The files that a span covers, in order; together exactly its bytes. The span must be
     /// contained in the torrent.
     pub fn parts(&self, span: Span) -> impl Iterator<Item = Part> + use<'_> {
-        let bytes = self.geometry().bytes(span);
+        self.parts_of(self.geometry().bytes(span))
+    }
+
+    /// The same for a run of bytes of the torrent, which may lie in many pieces; at most 1 GiB.
+    pub fn parts_of(&self, bytes: Range<u64>) -> impl Iterator<Item = Part> + use<'_> {
         let files = self.files();
         // Ends never decrease, so the first file that ends behind the start holds the start.
         let first = files.partition_point(|file| file.offset + file.length <= bytes.start);

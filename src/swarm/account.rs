@@ -20,6 +20,8 @@ pub const ACCOUNTS_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub id: PeerId,
+    /// What it calls itself. Printable.
+    pub client: String,
     /// Where we dialled it, or where it dialled us from.
     pub addr: SocketAddr,
     pub incoming: bool,
@@ -31,7 +33,7 @@ pub struct Account {
 impl Account {
     fn of(peer: &Peer) -> Account {
         let Peer { id, addr, incoming, received, sent, .. } = *peer;
-        Account { id, addr, incoming, received, sent }
+        Account { id, client: peer.client(), addr, incoming, received, sent }
     }
 
     fn bytes(&self) -> u64 {

@@ -38,6 +38,12 @@ pub enum Decision {
         span: Span,
         reason: Reason,
     },
+    /// A block came, so long after the request.
+    Came {
+        conn: ConnId,
+        span: Span,
+        after: Duration,
+    },
     /// The block came from somebody else.
     Cancel {
         conn: ConnId,
@@ -65,6 +71,24 @@ pub enum Decision {
     Ban {
         addr: SocketAddr,
         reason: BanReason,
+    },
+    /// A web seed is asked for so many bytes, from this block on.
+    Fetch {
+        conn: ConnId,
+        first: Span,
+        bytes: u64,
+        reason: Reason,
+    },
+    /// The last blocks that a web seed was asked for go to others, which have nothing to do.
+    GiveWay {
+        conn: ConnId,
+        blocks: usize,
+    },
+    /// A web seed failed; it is given up if it is not tried again.
+    WebSeed {
+        place: String,
+        why: String,
+        retry_in: Option<Duration>,
     },
     /// The piece did not match its hash; so many peers contributed.
     Corrupt {
@@ -122,6 +146,7 @@ impl Decision {
     pub fn matters(&self) -> bool {
         match self {
             Decision::Corrupt { .. } => true,
+            Decision::WebSeed { retry_in, .. } => retry_in.is_none(),
             Decision::Ban { reason, .. } => *reason != BanReason::Ourselves,
             Decision::Drop { reason, .. } => {
                 matches!(reason, DropReason::Violation(_) | DropReason::Flood)
@@ -130,10 +155,36 @@ impl Decision {
         }
     }
 
+    /// Whom it is about: connection and address, as far as the decision itself knows.
+    pub fn peer(&self) -> (Option<ConnId>, Option<SocketAddr>) {
+        match *self {
+            Decision::Dial { conn, addr, .. }
+            | Decision::Welcome { conn, addr, .. }
+            | Decision::Drop { conn, addr, .. } => (Some(conn), Some(addr)),
+            Decision::Interest { conn, .. }
+            | Decision::NoInterest { conn }
+            | Decision::Request { conn, .. }
+            | Decision::Came { conn, .. }
+            | Decision::Cancel { conn, .. }
+            | Decision::Unchoke { conn, .. }
+            | Decision::Choke { conn, .. }
+            | Decision::Fetch { conn, .. }
+            | Decision::GiveWay { conn, .. }
+            | Decision::Snub { conn, .. } => (Some(conn), None),
+            Decision::Ban { addr, .. } => (None, Some(addr)),
+            Decision::WebSeed { .. } | Decision::Corrupt { .. } => (None, None),
+        }
+    }
+
     /// Which part of the program decided, for the filter of `--trace`.
     pub fn topic(&self) -> &'static str {
         match self {
-            Decision::Request { .. } | Decision::Cancel { .. } | Decision::Snub { .. } => "picker",
+            Decision::Request { .. }
+            | Decision::Came { .. }
+            | Decision::Cancel { .. }
+            | Decision::Snub { .. }
+            | Decision::Fetch { .. }
+            | Decision::GiveWay { .. } => "picker",
             Decision::Corrupt { .. } => "assembler",
             Decision::Unchoke { .. } | Decision::Choke { .. } => "choker",
             _ => "swarm",
@@ -160,6 +211,10 @@ impl fmt::Display for Decision {
             Decision::Request { conn, span, reason } => {
                 write!(f, "request {span} of {conn}: {reason}")
             }
+            Decision::Came { conn, span, after } => {
+                let ms = after.as_secs_f64() * 1e3;
+                write!(f, "{span} of {conn} came {ms:.1} ms after its request")
+            }
             Decision::Cancel { conn, span } => {
                 write!(f, "cancel {span} of {conn}: it came from somebody else")
             }
@@ -172,6 +227,18 @@ impl fmt::Display for Decision {
             ),
             Decision::Drop { conn, addr, reason } => write!(f, "drop {addr} ({conn}): {reason}"),
             Decision::Ban { addr, reason } => write!(f, "ban {addr}: {reason}"),
+            Decision::Fetch { conn, first, bytes, reason } => {
+                write!(f, "fetch {bytes} bytes from {first} on of web seed {conn}: {reason}")
+            }
+            Decision::GiveWay { conn, blocks } => {
+                write!(f, "the last {blocks} blocks of web seed {conn} go to who is free")
+            }
+            Decision::WebSeed { place, why, retry_in: None } => {
+                write!(f, "web seed {place} is given up: {why}")
+            }
+            Decision::WebSeed { place, why, retry_in: Some(pause) } => {
+                write!(f, "web seed {place}: {why}; again in {} s", pause.as_secs())
+            }
             Decision::Corrupt { piece, senders: 1 } => {
                 write!(f, "piece {piece} does not match its hash; one peer sent it all")
             }

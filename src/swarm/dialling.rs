@@ -2,6 +2,7 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
+use crate::registry::{Reach, reach};
 use crate::wire::message::Message;
 
 /// Trackers are asked for more peers when there are fewer connections than this.
@@ -63,7 +65,7 @@ impl Swarm {
         self.config.max_peers.saturating_sub(self.peers.len() + self.dials.len())
     }
 
-    fn next_conn(&mut self) -> ConnId {
+    pub(super) fn next_conn(&mut self) -> ConnId {
         self.last_conn = self.last_conn.wrapping_add(1);
         ConnId(self.last_conn)
     }
@@ -99,23 +101,35 @@ impl Swarm {
             // Both ends must close the same one of two connections that were dialled crosswise. One
             // that is older has blocks on the way, and stays.
             let twin = &self.peers[&other];
-            let crosswise = twin.incoming != hello.incoming && now < twin.since + CROSSWISE;
-            let keep_new = crosswise && hello.incoming == (self.config.peer_id < hello.peer_id);
-            if !keep_new {
+            let by = |addr: SocketAddr| (!addr.ip().is_loopback(), addr.is_ipv6());
+            let keep_new = match by(addr).cmp(&by(twin.addr)) {
+                Ordering::Equal if twin.incoming == hello.incoming => false,
+                Ordering::Equal => hello.incoming == (self.config.peer_id < hello.peer_id),
+                other => other.is_lt(),
+            };
+            if !keep_new || twin.since + CROSSWISE <= now {
                 return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);
             }
         }
         let pieces = self.picker.geometry().pieces();
         let mut peer = Peer::new(addr, hello.incoming, hello.peer_id, pieces, now);
         peer.fast = hello.reserved.fast();
+        peer.speaks_extended = hello.reserved.extended();
         let client = hello.peer_id.client();
         self.announce(Decision::Welcome { conn, addr, client, incoming: hello.incoming });
         if let Some(state) = self.super_seed.as_mut().filter(|state| state.is_hiding()) {
             state.welcome(conn, pieces, now);
         }
+        let fast = peer.fast;
+        let dht_port = self.config.dht_ports[usize::from(addr.is_ipv6())];
+        let dht_port = dht_port.filter(|_| hello.reserved.dht());
         self.rationing.iter_mut().for_each(|state| state.welcome(conn, now));
-        self.say_what_we_have(conn, peer.fast);
         self.peers.insert(conn, peer);
+        self.say_extended(conn);
+        self.say_what_we_have(conn, fast);
+        if let Some(port) = dht_port {
+            self.tell(conn, Message::Port(port));
+        }
         // Only now: the place that becomes free is the other one's, not this one's too.
         if let Some(other) = twin {
             self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
@@ -137,9 +151,15 @@ impl Swarm {
     }
 
     /// A connection to the same client. An id alone proves nothing, since anybody can copy it, and
-    /// keep the one it belongs to out that way: it must come from the same host.
+    /// keep the one it belongs to out that way: it must come from the same host. On the local
+    /// network a host has several addresses, one of each kind, and is heard at all of them (BEP 14).
     fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
-        let same = |peer: &Peer| peer.id == hello.peer_id && peer.addr.ip() == hello.addr.ip();
+        let same_host = |one: SocketAddr, other: SocketAddr| {
+            let kind = |addr: SocketAddr| (addr.is_ipv6(), addr.ip().is_loopback());
+            let local = [one, other].iter().all(|addr| reach(addr.ip()) != Reach::Everywhere);
+            one.ip() == other.ip() || local && kind(one) != kind(other)
+        };
+        let same = |peer: &Peer| peer.id == hello.peer_id && same_host(peer.addr, hello.addr);
         self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
     }
 
@@ -200,6 +220,9 @@ impl Swarm {
 
     /// Never again: it lied, and that is proved.
     pub(super) fn ban(&mut self, conn: ConnId, reason: BanReason, now: Instant) {
+        if self.web_seeds.contains_key(&conn) {
+            return self.drop_web_seed(conn, reason.to_string());
+        }
         let known = self.peers.get(&conn).map(|peer| (peer.addr, peer.incoming));
         let left = || self.departed.iter().find(|left| left.0 == conn).map(|left| (left.1, left.2));
         let Some((addr, incoming)) = known.or_else(left) else { return };
@@ -266,7 +289,10 @@ impl Swarm {
         if known != 0 {
             return Stuck::NoneReachable { known, error: example.map(str::to_owned) };
         }
+        let dht = self.config.dht_ports != [None; 2];
         match (self.config.trackers, self.tracker_answers) {
+            (_, 0) if self.dht_answered => Stuck::NobodyInDht,
+            (0, _) if dht => Stuck::NoDhtNodeAnswered,
             (0, _) => Stuck::NobodyToAsk,
             (_, 0) => Stuck::NoTrackerAnswered {
                 failed: self.tracker_failures,

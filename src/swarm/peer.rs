@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::giving::QUEUE_MAX;
+use super::pex::Exchange;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
 use crate::pipeline::Pipeline;
 use crate::rate::Rate;
+use crate::wire::extended::Extended;
 use crate::wire::handshake::PeerId;
 
 /// How long a peer may owe us a block, at least and at most. In between: four times what its
@@ -30,6 +32,14 @@ pub(super) struct Peer {
     pub id: PeerId,
     /// Both of us speak the Fast extension (BEP 6).
     pub fast: bool,
+    /// The bit of the extension protocol was set in its handshake (BEP 10).
+    pub speaks_extended: bool,
+    /// Its extended handshake has come, and what all of them together say.
+    pub shook_extended: bool,
+    pub said: Extended,
+    pub pex: Exchange,
+    /// Pieces of the metadata that it was given.
+    pub metadata_given: u32,
     pub has: Bitfield,
     /// How many pieces it has that we lack. We are interested while there are any.
     pub wanted: u32,
@@ -71,6 +81,8 @@ pub(super) struct Peer {
     pub down: Rate,
     /// It told us what it has, by whatever message.
     pub told_pieces: bool,
+    /// It has told its port in the DHT.
+    pub told_port: bool,
 }
 
 impl Peer {
@@ -80,6 +92,11 @@ impl Peer {
             incoming,
             id,
             fast: false,
+            speaks_extended: false,
+            shook_extended: false,
+            said: Extended::default(),
+            pex: Exchange::new(now),
+            metadata_given: 0,
             has: Bitfield::new(pieces),
             wanted: 0,
             interested: false,
@@ -104,13 +121,15 @@ impl Peer {
             turn: 0.0,
             down: Rate::new(now),
             told_pieces: false,
+            told_port: false,
         }
     }
 
     /// How many more requests it may get now; 0 unless it is worth sending some.
     pub fn room(&self, now: Instant) -> usize {
         let depth = match self.snubbed {
-            None => self.pipeline.depth(),
+            // What it does not take it may drop without a word.
+            None => self.pipeline.depth().min(self.said.reqq.map_or(usize::MAX, |n| n as usize)),
             Some(since) => usize::from(since + PROBE_AFTER <= now),
         };
         let room = depth.saturating_sub(self.asked.len());
@@ -150,6 +169,16 @@ impl Peer {
     /// Whether it could be asked for anything at all.
     pub fn can_be_asked(&self) -> bool {
         self.interested && (!self.choking || !self.allowed_fast.is_empty())
+    }
+
+    /// It has everything, or all that it wants (BEP 21).
+    pub fn fetches_nothing(&self) -> bool {
+        self.has.is_full() || self.said.upload_only == Some(true)
+    }
+
+    /// What it calls itself; without a word of its own, what its id says.
+    pub fn client(&self) -> String {
+        self.said.client.clone().unwrap_or_else(|| self.id.client())
     }
 
     /// Since when it has been of no use to us: no block, not even a promise of one.

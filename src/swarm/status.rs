@@ -10,7 +10,7 @@ use crate::printable::clipped;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
-    /// Verified pieces, of so many.
+    /// Verified pieces, of so many: of those that are wanted. The bytes too.
     pub have: u32,
     pub pieces: u32,
     /// Bytes that are here, of so many; those of pieces that are not verified yet included.
@@ -30,6 +30,9 @@ pub struct Status {
     pub downloaded: u64,
     pub wasted: u64,
     pub uploaded: u64,
+    /// Web seeds that are in use, and bytes of blocks that came from web seeds.
+    pub web_seeds: usize,
+    pub web_seed_bytes: u64,
     /// Pieces that did not match their hash.
     pub corrupt: u32,
     /// Why no data comes, once none has for a while.
@@ -43,6 +46,10 @@ pub enum Stuck {
     NobodyToAsk,
     /// Trackers were asked and none has answered yet; what the last failure was.
     NoTrackerAnswered { failed: usize, error: Option<String> },
+    /// The DHT was asked, no node has answered, and there is nobody else to ask.
+    NoDhtNodeAnswered,
+    /// The DHT has answered, no tracker, and nobody else was announced there.
+    NobodyInDht,
     /// The trackers know nobody else.
     NoPeersKnown,
     /// Dials are on the way.
@@ -57,6 +64,8 @@ pub enum Stuck {
     Waiting { peers: usize, blocks: usize },
     /// The connected peers have not said what they have.
     SayNothing { peers: usize },
+    /// The same, and what is the matter with a web seed.
+    AndWebSeed(Box<Stuck>, String),
 }
 
 impl fmt::Display for Stuck {
@@ -74,6 +83,8 @@ impl fmt::Display for Stuck {
                 f.write_str("no tracker answered")?;
                 because(f, error)
             }
+            Stuck::NoDhtNodeAnswered => f.write_str("no DHT node has answered yet"),
+            Stuck::NobodyInDht => f.write_str("the DHT knows no other peer"),
             Stuck::NoPeersKnown => f.write_str("the tracker knows no other peer"),
             Stuck::Dialling { dials } => write!(f, "dialling {}", peers(*dials)),
             Stuck::NoneReachable { known, error } => {
@@ -93,6 +104,7 @@ impl fmt::Display for Stuck {
             Stuck::Waiting { peers: n, blocks } => {
                 write!(f, "waiting for {blocks} blocks from {}", peers(*n))
             }
+            Stuck::AndWebSeed(why, trouble) => write!(f, "{why}; {}", clipped(trouble, 200)),
             Stuck::SayNothing { peers: n } => write!(f, "{} connected but silent", peers(*n)),
         }
     }
@@ -108,18 +120,19 @@ const QUIET: Duration = Duration::from_secs(2);
 impl super::Swarm {
     /// The state in numbers.
     pub fn status(&mut self, now: Instant) -> Status {
-        let geometry = *self.picker.geometry();
-        let verified = geometry.total_length() - self.left();
-        let done_bytes = verified + self.picker.partial_bytes();
+        let (pieces, missing) = self.picker.wanted();
+        let (total_bytes, missing_bytes) = self.picker.wanted_bytes();
+        let done_bytes = total_bytes - missing_bytes + self.picker.partial_bytes();
         let download_rate = self.totals.down.per_second(now);
-        let missing = (geometry.total_length() - done_bytes) as f64;
-        let eta = Duration::try_from_secs_f64(missing / download_rate).ok();
+        let eta = (total_bytes - done_bytes) as f64 / download_rate;
+        let eta = Duration::try_from_secs_f64(eta).ok();
+        let (web_seeds, web_seed_bytes) = self.web_seed_sums();
         let quiet = QUIET <= now.saturating_duration_since(self.last_block);
         Status {
-            have: self.have().count(),
-            pieces: geometry.pieces(),
+            have: pieces - missing,
+            pieces,
             done_bytes,
-            total_bytes: geometry.total_length(),
+            total_bytes,
             download_rate,
             upload_rate: self.totals.up.per_second(now),
             connected: self.peers.len(),
@@ -130,13 +143,23 @@ impl super::Swarm {
             downloaded: self.totals.downloaded,
             wasted: self.totals.wasted,
             uploaded: self.totals.uploaded,
+            web_seeds,
+            web_seed_bytes,
             corrupt: self.totals.corrupt,
             stuck: (quiet && !self.finished).then(|| self.why_stuck()),
         }
     }
 
-    /// Why nothing moves: the first reason, on the way from nobody to a block, that holds.
     fn why_stuck(&self) -> Stuck {
+        let peers = self.why_peers_are_stuck();
+        match self.web_seed_trouble() {
+            Some(trouble) => Stuck::AndWebSeed(Box::new(peers), trouble),
+            None => peers,
+        }
+    }
+
+    /// Why nothing moves: the first reason, on the way from nobody to a block, that holds.
+    fn why_peers_are_stuck(&self) -> Stuck {
         let peers = self.peers.len();
         if peers == 0 {
             return self.why_nobody();

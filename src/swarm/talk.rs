@@ -6,9 +6,10 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Decision, DropReason, Peer, Swarm};
+use super::{Action, Decision, DropReason, Peer, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::{Arrival, ConnId};
@@ -31,7 +32,7 @@ const SUGGESTED_MAX: usize = 16;
 const REFUSED_MAX: u32 = 500;
 
 /// A rule was broken; the text names it.
-type Broken = String;
+pub(super) type Broken = String;
 
 impl Swarm {
     pub(super) fn said(&mut self, conn: ConnId, messages: Vec<Message>, now: Instant) {
@@ -109,11 +110,18 @@ impl Swarm {
                 }
                 peer.suggested.push(piece);
             }
-            // What we do not need, and what we do not know.
-            Message::Port(_) => peer.idle_talk += 1,
-            Message::Extended(..) | Message::Unknown(_) | Message::KeepAlive => {
+            Message::Port(port) => {
+                // Once: it is counted as idle talk, like hints that we do not need.
+                if !peer.told_port && self.config.dht_ports != [None; 2] {
+                    let addr = SocketAddr::new(peer.addr.ip(), port);
+                    self.actions.push(Action::DhtNode { addr });
+                }
+                peer.told_port = true;
                 peer.idle_talk += 1;
             }
+            Message::Extended(id, payload) => self.extended(conn, id, &payload, now)?,
+            // What we do not need, and what we do not know.
+            Message::Unknown(_) | Message::KeepAlive => peer.idle_talk += 1,
         }
         Ok(())
     }
@@ -127,7 +135,7 @@ impl Swarm {
             return;
         }
         self.picker.peer_has(&peer.has, piece);
-        peer.wanted += u32::from(!self.picker.have().contains(piece));
+        peer.wanted += u32::from(self.picker.lacks(piece));
         self.update_interest(conn);
         self.spare(conn, piece, now);
     }
@@ -160,8 +168,7 @@ impl Swarm {
         peer.told_pieces = true;
         self.picker.peer_left(&peer.has);
         self.picker.peer_came(&has);
-        let ours = self.picker.have();
-        peer.wanted = has.iter().filter(|&piece| !ours.contains(piece)).count() as u32;
+        peer.wanted = has.iter().filter(|&piece| self.picker.lacks(piece)).count() as u32;
         peer.has = has;
         self.update_interest(conn);
     }
@@ -213,7 +220,8 @@ impl Swarm {
     /// A block that it was asked for is here (its bytes are on their way to the assembler).
     fn block(&mut self, conn: ConnId, span: Span, now: Instant) {
         let peer = self.peers.get_mut(&conn).expect("known");
-        if let Some(asked) = peer.answered(span) {
+        let asked = peer.answered(span);
+        if let Some(asked) = asked {
             peer.pipeline.arrived(asked, now, span.length);
         }
         if peer.asked.is_empty() {
@@ -224,6 +232,15 @@ impl Swarm {
         peer.down.add(u64::from(span.length), now);
         (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
         (peer.refused, peer.idle_talk) = (0, 0);
+        if let Some(asked) = asked {
+            let after = now.saturating_duration_since(asked);
+            self.decide(|| Decision::Came { conn, span, after });
+        }
+        self.arrived(conn, span, now);
+    }
+
+    /// A block is here, from whomever.
+    pub(super) fn arrived(&mut self, conn: ConnId, span: Span, now: Instant) {
         self.last_block = now;
         self.totals.downloaded += u64::from(span.length);
         self.totals.down.add(u64::from(span.length), now);

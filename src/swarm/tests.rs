@@ -1,10 +1,14 @@
 //! Scripts for the swarm, in virtual time: facts go in, actions come out.
 
+mod extended;
+mod in_order;
 mod people;
+mod pex;
 mod rationing;
 mod serving;
 mod super_seed;
 mod talk;
+mod web_seeds;
 
 use super::dialling::CROSSWISE;
 use super::*;
@@ -31,12 +35,17 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
     let mut config = Config {
         geometry: Geometry::new(u64::from(PIECES * piece_length), piece_length).unwrap(),
         peer_id: PeerId(*b"-PM0100-ourselves..."),
+        offer: Default::default(),
         max_peers: 50,
         stop_timeout: None,
         goal: None,
+        wanted: None,
+        in_order: false,
         super_seed: false,
         upload_limited: false,
+        private: false,
         trackers: 0,
+        dht_ports: [None; 2],
         trace: true,
     };
     change(&mut config);
@@ -382,6 +391,10 @@ fn it_says_why_nothing_moves() {
     assert_eq!(stuck(&mut p), "no tracker answered (tracker x: refused)");
     p.fact(Fact::Addresses { source: Source::Tracker, addrs: vec![] });
     assert_eq!(stuck(&mut p), "the tracker knows no other peer");
+    let mut d = play_with(|config| config.dht_ports = [Some(6881), None]);
+    assert_eq!(stuck(&mut d), "no DHT node has answered yet");
+    d.fact(Fact::DhtSearched { answered: 8 });
+    assert_eq!(stuck(&mut d), "the DHT knows no other peer");
     let addr = p.address();
     p.knows(addr);
     assert_eq!(stuck(&mut p), "dialling 1 peer");

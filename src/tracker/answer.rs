@@ -151,6 +151,16 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    pub fn of(addr: SocketAddr) -> Family {
+        if addr.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    pub fn other(self) -> Family {
+        if self == Family::V4 { Family::V6 } else { Family::V4 }
+    }
+}
+
 /// The addresses of a compact list. A last one that is cut short is ignored.
 pub fn compact(bytes: &[u8], family: Family) -> impl Iterator<Item = SocketAddr> {
     let ip_len = if family == Family::V4 { 4 } else { 16 };
@@ -277,7 +287,11 @@ mod tests {
         check(b"d14:failure reason1:x8:retry in5:nevere", "refuses: x", Some(24 * 60));
         check(b"d14:failure reason1:x8:retry ini-5ee", "refuses: x", None);
         check(b"", "an empty answer", None);
-        check(b"<html>", "not bencode: at byte 0: '<'", None);
+        check(
+            b"<html>",
+            "not bencode: at byte 0: expected i, l, d or a digit, which begin a value, found '<'",
+            None,
+        );
         check(b"le", "no dictionary", None);
         check(&[b'l'; 100_000], "deeper than 100", None);
         let long = [b"d14:failure reason500:".as_slice(), &[b'x'; 500], b"e"].concat();

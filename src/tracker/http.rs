@@ -13,7 +13,7 @@
 //! limit and not beyond, whatever the headers announce.
 
 use std::fmt::Write;
-use std::io::{self, ErrorKind, Read};
+use std::io::Read;
 use std::time::Instant;
 
 use ureq::http::{StatusCode, Uri};
@@ -21,31 +21,15 @@ use ureq::http::{StatusCode, Uri};
 use super::url::{self, percent_encode};
 use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
 use crate::hash::Sha1;
-use crate::printable::clipped;
-
-/// How we introduce ourselves; some trackers let only known clients in, and then know whom to add.
-const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
+use crate::proxy::Proxy;
+use crate::web::{self, REDIRECTS_MAX};
 
 /// The most bytes of an answer: 170,000 compact peers, a hundred times what anybody needs.
 pub const BODY_MAX: usize = 1 << 20;
 
-/// The most bytes of an answer's headers; proxies and cookies take a few KiB.
-const HEADERS_MAX: usize = 64 * 1024;
-
-/// One moves a tracker to https, one to another name; more than this is a loop.
-const REDIRECTS_MAX: u32 = 5;
-
-/// How much of an error from below is shown.
-const WHY_MAX: usize = 200;
-
-/// A client whose requests can be interrupted from outside. It takes the environment's proxies.
-pub fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .user_agent(USER_AGENT)
-        .http_status_as_error(false)
-        // We follow them ourselves.
-        .max_redirects(0)
-        .max_response_header_size(HEADERS_MAX)
+/// A client whose requests can be interrupted from outside.
+pub fn agent(proxy: Option<&Proxy>) -> ureq::Agent {
+    web::config(proxy)
         // A call is over with its answer: a kept connection may be closing when it is used again.
         .max_idle_connections(0)
         .build()
@@ -127,15 +111,17 @@ fn get(mut url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<
             .timeout_global(Some(left))
             .timeout_connect(Some(limits.connect))
             .timeout_resolve(Some(limits.connect));
-        if url.host().is_some_and(url::is_loopback) {
-            // No proxy can reach our own machine.
+        if !leash.through && url.host().is_some_and(web::is_loopback) {
+            // No proxy of the environment can reach our own machine.
             request = request.proxy(None);
         }
         let mut response = request.build().call().map_err(explain)?;
         let status = response.status();
         let location = response.headers().get("location").map(|to| to.as_bytes().to_vec());
         if let (true, Some(location)) = (status.is_redirection(), location) {
-            url = redirected(&url, &String::from_utf8_lossy(&location))?;
+            let location = String::from_utf8_lossy(&location);
+            let to = web::redirected(&url, &location, url::check_http, leash.through);
+            url = to.map_err(failed)?;
             continue;
         }
         let mut body = Vec::new();
@@ -148,35 +134,6 @@ fn get(mut url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<
         return Ok((status, body));
     }
     Err(failed(format!("more than {REDIRECTS_MAX} redirects, the limit")))
-}
-
-/// Where a redirect leads, if it may.
-fn redirected(from: &Uri, location: &str) -> Result<Uri> {
-    let forbidden = |why: &str| failed(format!("redirected to {}: {why}", clipped(location, 80)));
-    let scheme = from.scheme_str().unwrap_or("http");
-    let host = from.authority().map_or("", |host| host.as_str());
-    let location = url::escape_stray(location.trim());
-    let location_scheme = location.split_once("://").map(|(scheme, _)| scheme);
-    let absolute = if location_scheme.is_some_and(|s| !s.contains(['/', '?'])) {
-        location.clone()
-    } else if let Some(rest) = location.strip_prefix("//") {
-        format!("{scheme}://{rest}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{host}{location}")
-    } else {
-        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{scheme}://{host}{folder}/{location}")
-    };
-    let absolute = absolute.split('#').next().unwrap_or_default();
-    let to: Uri = absolute.parse().map_err(|_| forbidden("it is no web address"))?;
-    url::check_http(&to).map_err(|e| forbidden(&e.to_string()))?;
-    if scheme == "https" && to.scheme_str() != Some("https") {
-        return Err(forbidden("not from https to http"));
-    }
-    if from.host() != to.host() && url::is_inside(&to) && !url::is_inside(from) {
-        return Err(forbidden("not from outside to the inside of this network"));
-    }
-    Ok(to)
 }
 
 /// With a bad status only a refusal counts: its reason tells more than the status does.
@@ -192,39 +149,7 @@ fn explain(error: ureq::Error, limits: &Limits, leash: &Leash) -> Error {
     if leash.is_cut() {
         return Error::Abandoned;
     }
-    failed(match error {
-        ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            format!("no connection within {:?}", limits.connect)
-        }
-        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
-            format!("no address for its name within {:?}", limits.connect)
-        }
-        ureq::Error::Timeout(_) => format!("no whole answer within {:?}", limits.whole),
-        ureq::Error::HostNotFound => "no address for its name".to_owned(),
-        ureq::Error::LargeResponseHeader(..) => {
-            format!("headers of over {HEADERS_MAX} bytes, the limit")
-        }
-        ureq::Error::Io(e) => io_text(&e),
-        e => clipped(&e.to_string(), WHY_MAX),
-    })
-}
-
-/// What a system's error is called here: as every message, in lower case, without its number.
-pub fn io_text(e: &io::Error) -> String {
-    match e.kind() {
-        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        ErrorKind::ConnectionReset => "connection reset".to_owned(),
-        ErrorKind::UnexpectedEof => "the connection ended in the middle of the answer".to_owned(),
-        ErrorKind::NetworkUnreachable => "the network is unreachable".to_owned(),
-        ErrorKind::HostUnreachable => "the host is unreachable".to_owned(),
-        _ => {
-            let text = e.to_string();
-            // The standard library has no kind for this one.
-            let lookup = text.strip_prefix("failed to lookup address information: ");
-            let text = lookup.map_or(text.clone(), |why| format!("no address for its name: {why}"));
-            clipped(&text, WHY_MAX)
-        }
-    }
+    failed(web::explain(error, limits.connect, limits.whole))
 }
 
 fn failed(why: String) -> Error {
@@ -289,37 +214,5 @@ mod tests {
         check("http://t/a", None);
         check("http://t/x%064announce", None);
         check("http://t/announce?x=2/4", Some("http://t/scrape?x=2/4"));
-    }
-
-    #[test]
-    fn where_redirects_may_lead() {
-        let check = |from: &str, location: &str, expected: std::result::Result<&str, &str>| match (
-            redirected(&uri(from), location),
-            expected,
-        ) {
-            (Ok(to), Ok(expected)) => assert_eq!(to.to_string(), expected),
-            (Err(e), Err(expected)) => {
-                assert!(e.to_string().contains(expected), "{location}: {e}");
-            }
-            (got, _) => panic!("{from} to {location}: {got:?}"),
-        };
-        let outside = "http://192.0.2.1/x/announce?k=1";
-        check(outside, "http://192.0.2.2/a", Ok("http://192.0.2.2/a"));
-        check(outside, "/a?b#c", Ok("http://192.0.2.1/a?b"));
-        check(outside, "a?u=http://z", Ok("http://192.0.2.1/x/a?u=http://z"));
-        check(outside, "//192.0.2.3/a", Ok("http://192.0.2.3/a"));
-        check(outside, "file:///etc/passwd", Err("no web address"));
-        check(outside, "udp://192.0.2.2:80/announce", Err("only http and https"));
-        check(outside, "http://127.0.0.1/announce", Err("to the inside"));
-        check(outside, "http://10.0.0.1/announce", Err("to the inside"));
-        check(outside, "http://[::1]/admin", Err("must have a path"));
-        check(
-            "http://127.0.0.1/announce",
-            "http://127.0.0.2/announce",
-            Ok("http://127.0.0.2/announce"),
-        );
-        check("https://192.0.2.1/announce", "http://192.0.2.1/announce", Err("https to http"));
-        check(outside, "http://[", Err("no web address"));
-        check(outside, "\x1b[2J", Ok("http://192.0.2.1/x/%1B[2J"));
     }
 }

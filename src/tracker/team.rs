@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::tier::{Command, Tier};
 use super::{Event, Limits, Target, url};
 use crate::hash::Sha1;
+use crate::proxy::Proxy;
 
 /// The most trackers of one torrent that we use: each costs a thread now and then. Lists of hundreds
 /// are copied around, most of them dead and the rest knowing the same peers.
@@ -32,13 +33,17 @@ const COMMANDS_MAX: usize = 8;
 const WISHES_MAX: usize = 4;
 
 /// Who we are; the same for all trackers during the whole run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Me {
     pub info_hash: Sha1,
     pub peer_id: [u8; 20],
     pub port: u16,
     /// See [`Announce::key`](super::Announce::key).
     pub key: u32,
+    /// We listen at both families, so that a tracker with both is told over both.
+    pub both: bool,
+    /// Through which everything goes, and UDP does not.
+    pub proxy: Option<Proxy>,
 }
 
 /// The sums that every announce quotes, in bytes. A notice board: the swarm writes, trackers read,
@@ -48,6 +53,8 @@ pub struct Totals {
     pub uploaded: AtomicU64,
     pub downloaded: AtomicU64,
     pub left: AtomicU64,
+    /// The port that a router has opened for us; 0 while it has not, and ours counts.
+    pub outside_port: AtomicU16,
 }
 
 /// What happens at the trackers. URLs are whole here; displayed they are cut down to the host.
@@ -132,9 +139,11 @@ impl Trackers {
         // Never carries anything: only its end is of interest.
         let (alive, ended) = bounded(1);
         let mut running = Vec::new();
-        for (number, (targets, ignored)) in choose(tiers).into_iter().enumerate() {
+        for (number, (targets, ignored)) in
+            choose(tiers, me.proxy.is_none()).into_iter().enumerate()
+        {
             let (commands, inbox) = bounded(COMMANDS_MAX);
-            let tier = Tier::new(targets, ignored, me, totals.clone(), limits);
+            let tier = Tier::new(targets, ignored, me.clone(), totals.clone(), limits);
             let (report, alive) = (report.clone(), alive.clone());
             let body = move || {
                 tier.run(&inbox, &report);
@@ -191,7 +200,7 @@ impl Trackers {
 type Chosen = (Vec<(String, Target)>, Vec<(String, String)>);
 
 /// Leaves out what we cannot use and what is there twice, anywhere in the list.
-fn choose(tiers: Vec<Vec<String>>) -> Vec<Chosen> {
+fn choose(tiers: Vec<Vec<String>>, udp: bool) -> Vec<Chosen> {
     let mut seen = HashSet::new();
     let mut used = 0;
     let mut excess = 0;
@@ -209,6 +218,9 @@ fn choose(tiers: Vec<Vec<String>>) -> Vec<Chosen> {
             }
             seen.insert(url.clone());
             match Target::parse(&url) {
+                Ok(Target::Udp(_)) if !udp => {
+                    ignored.push((url, "the proxy carries no UDP".to_owned()));
+                }
                 Ok(target) => {
                     used += 1;
                     targets.push((url, target));
@@ -259,12 +271,15 @@ mod tests {
 
     #[test]
     fn duplicates_and_useless_urls_are_left_out() {
-        let chosen = choose(vec![
-            strings(&["ftp://a/announce", "wss://b"]),
-            strings(&["http://c/announce", "http://c/announce ", ""]),
-            strings(&["http://c/announce"]),
-            strings(&["udp://d:1", "udp://e"]),
-        ]);
+        let chosen = choose(
+            vec![
+                strings(&["ftp://a/announce", "wss://b"]),
+                strings(&["http://c/announce", "http://c/announce ", ""]),
+                strings(&["http://c/announce"]),
+                strings(&["udp://d:1", "udp://e"]),
+            ],
+            true,
+        );
         let urls = |tier: &Chosen| tier.0.iter().map(|(url, _)| url.clone()).collect::<Vec<_>>();
         assert_eq!(
             chosen.iter().map(urls).collect::<Vec<_>>(),
@@ -272,17 +287,19 @@ mod tests {
         );
         assert_eq!(chosen[0].1.len(), 2, "{:?}", chosen[0].1);
         assert_eq!(chosen[1].1.len(), 1, "{:?}", chosen[1].1);
+        let through_a_proxy = choose(vec![strings(&["udp://d:1", "http://c/announce"])], false);
+        assert_eq!(urls(&through_a_proxy[0]), ["http://c/announce"]);
     }
 
     #[test]
     fn a_list_of_hundreds_is_cut() {
         let many = (0..200).map(|n| vec![format!("udp://t{n}.example:80")]).collect();
-        let chosen = choose(many);
+        let chosen = choose(many, true);
         assert_eq!(chosen.len(), TRACKERS_MAX);
         assert_eq!(chosen[TRACKERS_MAX - 1].1[0].0, "136 more");
-        let only_useless = choose(vec![strings(&["ftp://a/"]); 3]);
+        let only_useless = choose(vec![strings(&["ftp://a/"]); 3], true);
         assert_eq!((only_useless.len(), only_useless[0].1.len()), (1, 1));
-        assert!(choose(vec![vec![], vec![]]).is_empty());
+        assert!(choose(vec![vec![], vec![]], true).is_empty());
     }
 
     #[test]

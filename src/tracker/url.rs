@@ -4,15 +4,15 @@
 //! call services that only we can reach. Rules against that: `http`, `https` and `udp` only; on our
 //! own machine only a path that looks like a tracker's; and no redirect from outside to the inside.
 //!
-//! Layer: hands, but pure, except that [`is_inside`] looks names up.
-
-use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+//! Layer: hands, but pure.
 
 use ureq::http::Uri;
 
 use super::{Error, Result};
 use crate::printable::clipped;
+use crate::web::{self, bare, escape_stray, is_loopback};
+
+pub use crate::web::{percent_encode, place};
 
 /// The longest URL that we use. HTTP servers refuse lines of more than 8 KiB, and ours grows.
 const URL_LEN_MAX: usize = 4096;
@@ -57,7 +57,7 @@ impl Target {
         }
         match scheme.as_str() {
             "http" | "https" => {
-                check_http(&uri)?;
+                check_http(&uri).map_err(|why| unusable(&why))?;
                 Ok(Target::Http(uri))
             }
             "udp" => {
@@ -72,111 +72,18 @@ impl Target {
     }
 }
 
-/// The rules for an http(s) address, whether a torrent or a redirect names it.
-pub fn check_http(uri: &Uri) -> Result<()> {
-    match uri.scheme_str() {
-        Some("https") if !cfg!(feature = "tls") => {
-            return Err(unusable("this build has no TLS"));
-        }
-        Some("http" | "https") => {}
-        _ => return Err(unusable("only http and https are followed")),
-    }
-    let host = uri.host().unwrap_or_default();
-    let port = uri.port().map(|port| port.as_u16());
-    let has_port = uri.authority().is_some_and(|a| !a.as_str().ends_with(host));
-    if port == Some(0) || (port.is_none() && has_port) {
-        return Err(unusable("the port is not 1 to 65535"));
-    }
+/// The rules for a tracker's http(s) address, whether a torrent or a redirect names it.
+pub fn check_http(uri: &Uri) -> std::result::Result<(), String> {
+    web::check(uri)?;
     // A tracker's page is called `announce` by custom; a router's or a database's is not.
     let page = uri.path().rsplit('/').next().unwrap_or_default();
-    if is_loopback(host) && !page.starts_with("announce") && !page.starts_with("scrape") {
-        let why = "a tracker on this machine must have a path that ends in /announce";
-        return Err(unusable(why));
+    if is_loopback(uri.host().unwrap_or_default())
+        && !page.starts_with("announce")
+        && !page.starts_with("scrape")
+    {
+        return Err("a tracker on this machine must have a path that ends in /announce".to_owned());
     }
     Ok(())
-}
-
-/// Whether a host is this machine, as far as its name tells.
-pub fn is_loopback(host: &str) -> bool {
-    let host = bare(host);
-    match host.parse::<IpAddr>() {
-        Ok(ip) => ip.is_loopback() || ip.to_canonical().is_loopback() || ip.is_unspecified(),
-        Err(_) => {
-            let name = host.trim_end_matches('.').to_ascii_lowercase();
-            name == "localhost" || name.ends_with(".localhost")
-        }
-    }
-}
-
-/// Whether a host is on this machine or in a private network. A name is looked up, since names may
-/// point inside as well; one that has no address is not inside.
-pub fn is_inside(uri: &Uri) -> bool {
-    let host = bare(uri.host().unwrap_or_default());
-    let port = uri.port_u16().unwrap_or(80);
-    is_loopback(host)
-        || (host, port).to_socket_addrs().is_ok_and(|mut found| found.any(|a| is_private(a.ip())))
-}
-
-fn is_private(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let shared = Ipv4Addr::new(100, 64, 0, 0).to_bits() >> 22 == ip.to_bits() >> 22;
-            shared
-                || ip.is_loopback()
-                || ip.is_private()
-                || ip.is_link_local()
-                || ip.is_unspecified()
-        }
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local()
-        }
-    }
-}
-
-/// The part of a URL that may be shown: paths and queries hold passkeys, and logs are published.
-pub fn place(url: &str) -> String {
-    let url = url.trim();
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // A name and password before the host is a passkey as well.
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let shown = if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") };
-    clipped(&shown, SHOWN_MAX)
-}
-
-/// Bytes as in a query: all that is not unreserved (RFC 3986) becomes `%XX`.
-pub fn percent_encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 3);
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
-}
-
-/// A URL as people write them, with what no URL may hold (blanks, letters outside ASCII, quotes)
-/// escaped; what is escaped already stays as it is.
-pub fn escape_stray(url: &str) -> String {
-    let mut text = String::with_capacity(url.len());
-    for &byte in url.as_bytes() {
-        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
-}
-
-/// An IPv6 address without its brackets.
-fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Without the URL: whoever shows this knows it, and how much of it may be seen.
@@ -241,37 +148,5 @@ mod tests {
             assert!(matches!(Target::parse(url), Ok(Target::Http(_))), "{url}");
         }
         assert_eq!(Target::parse("https://t.example/announce").is_ok(), cfg!(feature = "tls"));
-    }
-
-    #[test]
-    fn what_is_inside() {
-        for (url, inside) in [
-            ("http://127.0.0.9/", true),
-            ("http://10.1.2.3/", true),
-            ("http://100.64.0.1/", true),
-            ("http://100.128.0.1/", false),
-            ("http://169.254.169.254/", true),
-            ("http://[::1]/", true),
-            ("http://[fd00::1]/", true),
-            ("http://[::ffff:192.168.1.1]/", true),
-            ("http://0.0.0.0/", true),
-            ("http://192.0.2.1/", false),
-            ("http://[2001:db8::1]/", false),
-        ] {
-            assert_eq!(is_inside(&url.parse().unwrap()), inside, "{url}");
-        }
-    }
-
-    #[test]
-    fn passkeys_are_not_shown() {
-        assert_eq!(place("https://u:p@t.example:8/key/announce?k=1"), "https://t.example:8");
-        assert_eq!(place("udp://t.example:80?k=1"), "udp://t.example:80");
-        assert_eq!(place("\x1b[31m"), "\\u{1b}[31m");
-    }
-
-    #[test]
-    fn every_byte_is_escaped_as_it_should() {
-        assert_eq!(percent_encode(b"aZ09-._~"), "aZ09-._~");
-        assert_eq!(percent_encode(b"\x00 +/%\xff\n"), "%00%20%2B%2F%25%FF%0A");
     }
 }

@@ -73,6 +73,18 @@ impl Reserved {
         self
     }
 
+    /// Sets the bit of the DHT (BEP 5), if we are a node of it.
+    pub fn with_dht(mut self, dht: bool) -> Reserved {
+        self.0[7] |= u8::from(dht);
+        self
+    }
+
+    /// Sets the bit of the extension protocol (BEP 10).
+    pub fn with_extended(mut self) -> Reserved {
+        self.0[5] |= 0x10;
+        self
+    }
+
     /// The Fast extension (BEP 6): have all, have none, reject, suggest, allowed fast.
     pub fn fast(self) -> bool {
         self.0[7] & 0x04 != 0
@@ -87,6 +99,30 @@ impl Reserved {
     pub fn dht(self) -> bool {
         self.0[7] & 0x01 != 0
     }
+}
+
+/// The bits that clients are known to set: byte, mask, what it announces, where that is written.
+#[rustfmt::skip]
+pub const RESERVED_BITS: [(usize, u8, &str, &str); 10] = [
+    (0, 0x80, "Azureus messaging protocol", ""),
+    (2, 0x08, "location-aware protocol", ""),
+    (5, 0x10, "extension protocol", "BEP 10"),
+    (5, 0x02, "extension negotiation protocol, high bit", ""),
+    (5, 0x01, "extension negotiation protocol, low bit", ""),
+    (7, 0x10, "hybrid torrent, can go on as v2", "BEP 52"),
+    (7, 0x08, "NAT traversal", ""),
+    (7, 0x04, "Fast extension", "BEP 6"),
+    (7, 0x02, "XBT peer exchange", ""),
+    (7, 0x01, "DHT", "BEP 5"),
+];
+
+/// A handshake in one line, for a trace.
+pub fn explained(raw: &[u8; HANDSHAKE_LEN]) -> String {
+    let Ok(said) = Handshake::from_bytes(raw) else { return "no handshake".to_owned() };
+    let bits = RESERVED_BITS.iter().filter(|(at, mask, ..)| said.reserved.0[*at] & mask != 0);
+    let bits: Vec<&str> = bits.map(|(_, _, name, _)| *name).collect();
+    let speaks = if bits.is_empty() { "BEP 3 alone".to_owned() } else { bits.join(", ") };
+    format!("handshake for {} from {}: speaks {speaks}", said.info_hash, said.peer_id.client())
 }
 
 /// The 20 bytes by which a client calls itself, new for each run.
@@ -161,6 +197,7 @@ mod tests {
         assert_eq!(&bytes[..21], b"\x13BitTorrent protocol\0");
         assert_eq!(Handshake::from_bytes(&bytes), Ok(ours.clone()));
         assert!(ours.reserved.fast() && !ours.reserved.extended() && !ours.reserved.dht());
+        assert!(ours.reserved.with_extended().extended());
     }
 
     #[test]

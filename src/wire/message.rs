@@ -100,7 +100,7 @@ pub fn parse(bytes: &[u8], pieces: u32) -> Result<Parsed, Violation> {
 }
 
 /// The lengths (id included) that a message may have.
-fn allowed_length(id: u8, pieces: u32) -> Range<usize> {
+pub fn allowed_length(id: u8, pieces: u32) -> Range<usize> {
     let exactly = |n: usize| n..n + 1;
     match id {
         0..=3 | 14 | 15 => exactly(1),
@@ -203,7 +203,7 @@ impl Message {
     }
 
     /// The id byte. A keep-alive has none; 255 is nobody's.
-    fn id(&self) -> u8 {
+    pub fn id(&self) -> u8 {
         match self {
             Message::KeepAlive => u8::MAX,
             Message::Choke => 0,
@@ -237,28 +237,89 @@ fn head(out: &mut Vec<u8>, id: u8, payload: u32) {
     out.push(id);
 }
 
-/// A message's name, as the BEPs have it.
-fn name(id: u8) -> &'static str {
+/// What a message is called, what it tells whom it is sent to, and where that is written.
+#[rustfmt::skip]
+pub fn about(id: u8) -> (&'static str, &'static str, &'static str) {
+    const PEER: &str = "BEP 3, peer messages";
+    const FAST: &str = "BEP 6, Fast extension";
     match id {
-        0 => "choke",
-        1 => "unchoke",
-        2 => "interested",
-        3 => "not interested",
-        4 => "have",
-        5 => "bitfield",
-        6 => "request",
-        7 => "piece",
-        8 => "cancel",
-        9 => "port",
-        13 => "suggest piece",
-        14 => "have all",
-        15 => "have none",
-        16 => "reject request",
-        17 => "allowed fast",
-        20 => "extended",
-        _ => "unknown",
+        0 => ("choke", "no request will be answered until the unchoke", PEER),
+        1 => ("unchoke", "requests will be answered from now on", PEER),
+        2 => ("interested", "you have pieces that I lack", PEER),
+        3 => ("not interested", "you have nothing that I lack", PEER),
+        4 => ("have", "I have verified this piece", PEER),
+        5 => ("bitfield", "the pieces that I have, one bit each, the first in the highest bit", PEER),
+        6 => ("request", "send me this block", PEER),
+        7 => ("piece", "the bytes of a block, as requested", PEER),
+        8 => ("cancel", "I do not need this block any more", PEER),
+        9 => ("port", "my DHT node listens at this UDP port", "BEP 5, BitTorrent protocol extension"),
+        13 => ("suggest piece", "this piece is cheap for me to send", FAST),
+        14 => ("have all", "I have every piece", FAST),
+        15 => ("have none", "I have no piece yet", FAST),
+        16 => ("reject request", "this request will not be answered", FAST),
+        17 => ("allowed fast", "this piece you may request even while I choke you", FAST),
+        20 => ("extended", "a message of an extension", "BEP 10, extension messages"),
+        _ => ("unknown", "an id that no BEP we know defines: ignored", PEER),
     }
 }
+
+fn name(id: u8) -> &'static str {
+    about(id).0
+}
+
+/// A message as a capture holds it: whole, but of a `piece` only the header. `None` if it is none.
+pub fn recorded(bytes: &[u8]) -> Option<Message> {
+    let (prefix, rest) = bytes.split_first_chunk::<PREFIX_LEN>()?;
+    let length = u32::from_be_bytes(*prefix) as usize;
+    if length == 0 {
+        return Some(Message::KeepAlive);
+    }
+    let (&id, payload) = rest.split_first()?;
+    match (id, decode_checked(id, payload)?) {
+        (7, Message::Block(span)) => {
+            let length = u32::try_from(length).ok()?.checked_sub(9)?;
+            Some(Message::Block(Span { length, ..span }))
+        }
+        (_, message) => (rest.len() == length).then_some(message),
+    }
+}
+
+/// Reads a payload of any torrent's.
+fn decode_checked(id: u8, payload: &[u8]) -> Option<Message> {
+    let right = match id {
+        5 => true,
+        7 => 8 <= payload.len(),
+        _ => allowed_length(id, 0).contains(&(1 + payload.len())),
+    };
+    right.then(|| decode(id, payload))
+}
+
+impl Message {
+    /// The message, and what it means to whom it is sent.
+    pub fn explained(&self) -> String {
+        match self {
+            Message::KeepAlive => "keep-alive: still here".to_owned(),
+            Message::Extended(id, payload) => {
+                let has = |word: &[u8]| payload.windows(word.len()).any(|part| part == word);
+                let meaning = match (id, payload.len()) {
+                    (0, _) => "what I speak beyond BEP 3, and my ids for it",
+                    (_, 4) => "lt_donthave, this piece is not here any more (BEP 54)",
+                    (_, 1) => "upload_only, whether I fetch nothing (BEP 21)",
+                    _ if has(b"msg_type") => "ut_metadata, about the info dictionary (BEP 9)",
+                    _ if has(b":added") => "ut_pex, peers that came and left (BEP 11)",
+                    _ => "a message of an extension",
+                };
+                let shown = &payload[..payload.len().min(EXTENDED_SHOWN)];
+                let more = if shown.len() < payload.len() { "…" } else { "" };
+                format!("{self}: {meaning}: {}{more}", shown.escape_ascii())
+            }
+            message => format!("{message}: {}", about(message.id()).1),
+        }
+    }
+}
+
+/// How much of an extended message a trace shows, in bytes.
+const EXTENDED_SHOWN: usize = 120;
 
 /// For a trace: the name, and what is in it.
 impl fmt::Display for Message {
@@ -279,7 +340,7 @@ impl fmt::Display for Message {
                 write!(f, "{} {span} ({} bytes)", name(self.id()), span.length)
             }
             Message::Port(port) => write!(f, "port {port}"),
-            Message::Extended(id, payload) => write!(f, "extended {id}, {} bytes", payload.len()),
+            Message::Extended(id, payload) => write!(f, "extended {id} ({} bytes)", payload.len()),
             Message::Unknown(id) => write!(f, "unknown message {id}, ignored"),
             bare => f.write_str(name(bare.id())),
         }

@@ -13,14 +13,17 @@
 //! Nothing here looks at which branches an input took, so no special compiler is needed; it makes
 //! up for that by knowing the formats.
 
+mod dht;
 mod dice;
 mod engine;
 mod game;
+mod lan;
 mod mutate;
 mod rules;
 mod targets;
 mod tracker;
 mod values;
+mod web;
 mod wire;
 
 use std::process::ExitCode;

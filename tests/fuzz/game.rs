@@ -18,6 +18,7 @@ use piecemeal::bitfield::Bitfield;
 use piecemeal::geometry::{BLOCK_LEN, Geometry, PieceIndex, Span};
 use piecemeal::picker::ConnId;
 use piecemeal::swarm::{Action, Config, End, Fact, Hello, Order, Swarm, TICK};
+use piecemeal::wire::extended::Offer;
 use piecemeal::wire::handshake::{PeerId, Reserved};
 use piecemeal::wire::message::Message;
 
@@ -98,12 +99,17 @@ impl<'a> Game<'a> {
         let config = Config {
             geometry,
             peer_id: OUR_ID,
+            offer: Offer { port: 1, metadata_size: 20_000, pex: true },
             max_peers,
             stop_timeout,
             goal: None,
+            wanted: None,
+            in_order: false,
             super_seed: false,
             upload_limited: false,
+            private: false,
             trackers,
+            dht_ports: [dice.one_in(2).then_some(6881), None],
             // The rules want to know every decision.
             trace: true,
         };
@@ -273,6 +279,7 @@ impl<'a> Game<'a> {
         let wire = self.wires.get_mut(&conn).expect("open");
         (wire.shaken, wire.fast) = (true, fast);
         let reserved = if fast { Reserved::default().with_fast() } else { Reserved::default() };
+        let reserved = reserved.with_extended();
         let hello = Hello { addr: wire.addr, incoming: wire.incoming, peer_id, reserved };
         self.facts.push_back(Fact::Connected { conn, hello });
     }
@@ -291,6 +298,25 @@ impl<'a> Game<'a> {
             *last &= 0xff << (8 - pieces % 8);
         }
         Message::Bitfield(bits)
+    }
+
+    /// What extensions say: pieces that are gone, flags, handshakes, and what nobody offered.
+    fn extended(&mut self) -> Message {
+        match self.dice.below(9) {
+            0..=2 => Message::Extended(3, self.piece().to_be_bytes().to_vec()),
+            3 => Message::Extended(4, vec![self.dice.byte() % 2]),
+            4 => {
+                Message::Extended(0, b"d1:md11:ut_metadatai1e11:upload_onlyi2ee4:reqqi3ee".to_vec())
+            }
+            5 => Message::Extended(0, b"d11:upload_onlyi1ee".to_vec()),
+            6 => Message::Extended(1, b"d8:msg_typei0e5:piecei0ee".to_vec()),
+            7 => {
+                let ip = [10, 99, self.dice.byte(), self.dice.byte()];
+                let added = [b"d5:added6:", &ip[..], b"\x1a\xe1e"].concat();
+                Message::Extended(2, added)
+            }
+            _ => Message::Extended(self.dice.byte(), Vec::new()),
+        }
     }
 
     /// A peer says something, each message so many times.
@@ -326,7 +352,7 @@ impl<'a> Game<'a> {
             15 => Message::Request(self.span()),
             16 => Message::Cancel(self.span()),
             17 => Message::Interested,
-            18 => Message::Extended(self.dice.byte(), Vec::new()),
+            18 => self.extended(),
             _ => Message::Unknown(7),
         }
     }

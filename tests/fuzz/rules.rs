@@ -10,6 +10,7 @@ use piecemeal::bitfield::Bitfield;
 use piecemeal::geometry::{Geometry, PieceIndex, Span};
 use piecemeal::picker::ConnId;
 use piecemeal::swarm::{Action, Decision, Fact, Order, Status, Swarm};
+use piecemeal::wire::extended::dont_have;
 use piecemeal::wire::message::Message;
 
 pub struct Rules {
@@ -128,14 +129,15 @@ impl Rules {
                         assert!(self.geometry.contains(*span) && self.have.contains(span.piece));
                         assert!(span.length <= 128 * 1024, "{span:?}");
                     }
-                    Order::Withdraw(_) | Order::WithdrawAll => {}
+                    Order::Withdraw(_) | Order::WithdrawAll | Order::Metadata { .. } => {}
                 }
             }
             Action::HangUp { conn } => {
                 assert!(self.conns.remove(conn).is_some(), "{conn} is hung up on twice");
                 self.left.insert(*conn);
             }
-            Action::MorePeers | Action::Done => {}
+            Action::MorePeers | Action::DhtNode { .. } | Action::Done => {}
+            Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
             Action::Finished => {
                 assert!(!self.finished && self.have.is_full());
                 self.finished = true;
@@ -211,6 +213,10 @@ impl Conn {
             Message::Bitfield(bits) => {
                 self.has = Bitfield::from_wire(bits, pieces).unwrap_or(self.has.clone())
             }
+            Message::Extended(3, piece) => {
+                let piece = dont_have(piece).ok().filter(|&piece| piece < pieces);
+                let _ = piece.is_some_and(|piece| self.has.remove(piece));
+            }
             Message::HaveAll if self.fast => self.has = Bitfield::full(pieces),
             Message::HaveNone if self.fast => self.has = Bitfield::new(pieces),
             Message::AllowedFast(piece) if self.fast => self.allowed.push(*piece),
@@ -240,7 +246,7 @@ impl Conn {
             Message::HaveAll => assert!(have.is_full()),
             Message::HaveNone => assert!(have.is_empty()),
             Message::Cancel(span) => assert!(self.answers(*span), "{message}, never asked"),
-            Message::Reject(_) => {}
+            Message::Reject(_) | Message::Extended(..) => {}
             Message::Unchoke | Message::Choke => {
                 let choked = *message == Message::Choke;
                 assert_ne!(self.choked, choked, "{message}, twice");

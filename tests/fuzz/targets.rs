@@ -1,7 +1,7 @@
 //! The list of targets: everything that takes bytes from strangers, and the swarm.
 
 use crate::engine::Target;
-use crate::{game, mutate, tracker, values, wire};
+use crate::{dht, game, lan, mutate, tracker, values, web, wire};
 
 pub const TARGETS: &[Target] = &[
     Target {
@@ -29,7 +29,26 @@ pub const TARGETS: &[Target] = &[
         mutate: mutate::bytes,
         check: wire::handshake,
     },
+    Target { name: "explain", seeds: wire::explained, mutate: mutate::bytes, check: wire::explain },
     Target { name: "message", seeds: wire::streams, mutate: mutate::bytes, check: wire::message },
+    Target {
+        name: "extended",
+        seeds: wire::extended_handshakes,
+        mutate: mutate::bencode,
+        check: wire::extended,
+    },
+    Target {
+        name: "ut-metadata",
+        seeds: wire::metadata_messages,
+        mutate: mutate::bencode,
+        check: wire::metadata,
+    },
+    Target {
+        name: "ut-pex",
+        seeds: wire::exchanges,
+        mutate: mutate::bencode,
+        check: wire::exchange,
+    },
     Target {
         name: "tracker-http",
         seeds: tracker::answers,
@@ -42,7 +61,16 @@ pub const TARGETS: &[Target] = &[
         mutate: mutate::bytes,
         check: tracker::udp,
     },
+    Target { name: "krpc", seeds: dht::packets, mutate: mutate::bencode, check: dht::krpc },
+    Target { name: "dht", seeds: dht::packets, mutate: mutate::bencode, check: dht::node },
+    Target {
+        name: "dht-memory",
+        seeds: dht::memories,
+        mutate: mutate::bencode,
+        check: dht::memory,
+    },
     Target { name: "tracker-url", seeds: tracker::urls, mutate: mutate::text, check: tracker::url },
+    Target { name: "lsd", seeds: lan::searches, mutate: mutate::text, check: lan::search },
     Target {
         name: "resume",
         seeds: values::resumes,
@@ -55,5 +83,6 @@ pub const TARGETS: &[Target] = &[
         mutate: values::mutate_words,
         check: values::command_line,
     },
+    Target { name: "web-seed", seeds: web::headers, mutate: mutate::text, check: web::header },
     Target { name: "swarm", seeds: game::seeds, mutate: mutate::choices, check: game::play },
 ];

@@ -1,9 +1,14 @@
-//! Targets: the handshake and the peer messages.
+//! Targets: the handshake, the peer messages, and those of extensions.
 
+use piecemeal::capture::{self, Record, What};
+use piecemeal::explain::{self, KINDS, Kind, Line};
 use piecemeal::geometry::Span;
 use piecemeal::hash::Sha1;
+use piecemeal::wire::extended::{Extended, Extension, Offer, dont_have};
 use piecemeal::wire::handshake::{HANDSHAKE_LEN, Handshake, PeerId, Reserved, check_protocol};
 use piecemeal::wire::message::{BLOCK_HEADER_LEN, Message, Parsed, parse};
+use piecemeal::wire::metadata::{METADATA_LEN_MAX, Metadata};
+use piecemeal::wire::pex::{ADDED_MAX, Pex};
 
 pub fn handshakes() -> Vec<Vec<u8>> {
     let ids = [b"-TR4060-abcdefghijkl", b"-PM0100-abcdefghijkl", b"M7-9-2--abcdefghijkl"];
@@ -41,6 +46,52 @@ pub fn handshake(input: &[u8]) -> bool {
 }
 
 const PIECES: u32 = 20;
+
+/// One of each kind that `decode` explains; the first byte says which.
+pub fn explained() -> Vec<Vec<u8>> {
+    let with = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+    let stream = streams().remove(0).split_off(2);
+    let handshake = [handshakes().remove(0), stream.clone()].concat();
+    let record = |what, payload: &[&[u8]]| Record::to_bytes(what, 1, 5, payload);
+    let capture = [
+        capture::header(1, &[7; 20]),
+        record(What::Peer, &[b"\0", b"10.0.0.3:6881"]),
+        record(What::FromPeer, &[&handshake[..68]]),
+        record(What::ToPeer, &[b"\0\0\0\x05\x04\0\0\0\x09"]),
+        record(What::Line, &[b"picker request"]),
+    ];
+    vec![
+        with(0, b"d4:infod6:lengthi3e4:name1:aee"),
+        with(1, b"HTTP/1.1 200 OK\r\n\r\nd8:intervali9e5:peers6:abcdefe"),
+        with(
+            2,
+            b"d1:rd2:id1:a5:nodes26:abcdefghijklmnopqrstuvwxyz6:valuesl6:abcdefee1:t1:a1:y1:re",
+        ),
+        with(3, &handshake),
+        with(4, &stream),
+        with(5, &[&[0; 8][..], &[0, 0, 0, 1], &[9; 90], b"\x02\x03abc"].concat()),
+        with(6, b"magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&dn=a"),
+        with(7, &capture.concat()),
+    ]
+}
+
+/// Every line speaks of bytes that are there, and what it says fits on a line.
+pub fn explain(input: &[u8]) -> bool {
+    let Some((&kind, input)) = input.split_first() else { return false };
+    let (_, named) = KINDS[usize::from(kind) % KINDS.len()];
+    let mut good = false;
+    for kind in [named, Kind::guess(input)] {
+        let done = explain::explain(input, kind, true, &mut |line: Line| {
+            assert_eq!(line.raw, &input[line.at..line.at + line.raw.len()]);
+            assert!(line.meaning.len() < 5_000 && line.depth < 250);
+        });
+        good |= done.is_ok();
+        if let Err(error) = done {
+            assert!(error.at <= input.len() && error.what.len() < 5_000, "{error}");
+        }
+    }
+    good
+}
 
 /// The first two bytes are no message: see [`message`].
 pub fn streams() -> Vec<Vec<u8>> {
@@ -123,6 +174,84 @@ fn hear(stream: &[u8], step: usize, pieces: u32) -> Heard {
                 parsed += at.end;
                 heard.push((Message::Block(span), parsed));
             }
+        }
+    }
+}
+
+pub fn extended_handshakes() -> Vec<Vec<u8>> {
+    let offer = Offer { port: 6881, metadata_size: 70_000, pex: true };
+    let real =
+        b"d1:ei0e4:ipv416:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0012:complete_agoi1e1:md11:lt_donthavei7e\
+        10:share_modei8e11:upload_onlyi3e12:ut_holepunchi4e11:ut_metadatai2e6:ut_pexi1ee\
+        13:metadata_sizei31235e4:reqqi500e1:v20:libtorrent/2.0.9.0xx6:yourip4:\x7f\0\0\x01e";
+    vec![offer.to_bytes([127, 0, 0, 1].into(), 512, true), real.to_vec()]
+}
+
+/// What is taken is within its limits, and a handshake after a handshake changes only what it names.
+pub fn extended(input: &[u8]) -> bool {
+    let _ = dont_have(input);
+    match Extended::parse(input) {
+        Ok(said) => {
+            assert!(said.client.iter().flat_map(|v| v.chars()).all(|c| !c.is_control()));
+            assert!(
+                said.metadata_size.is_none_or(|n| (1..=METADATA_LEN_MAX).contains(&(n as usize)))
+            );
+            assert!(said.reqq != Some(0) && said.port != Some(0));
+            assert!(Extension::ALL.into_iter().all(|x| said.id(x) != Some(0)));
+            let mut twice = said.clone();
+            twice.update(said.clone());
+            assert_eq!(twice, said);
+            twice.update(Extended::default());
+            assert_eq!(twice, said);
+            true
+        }
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
+        }
+    }
+}
+
+pub fn metadata_messages() -> Vec<Vec<u8>> {
+    let data = Metadata::Data { piece: 1, total_size: 16_400, bytes: b"d4:infoi3ee123456" };
+    let [request, reject] = [Metadata::Request { piece: 3 }, Metadata::Reject { piece: 0 }];
+    [request, data, reject].iter().map(Metadata::to_bytes).collect()
+}
+
+/// What is taken is written so that it means the same.
+pub fn metadata(input: &[u8]) -> bool {
+    match Metadata::parse(input) {
+        Ok(Metadata::Unknown) => true,
+        Ok(message) => {
+            assert_eq!(Metadata::parse(&message.to_bytes()), Ok(message.clone()));
+            true
+        }
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
+        }
+    }
+}
+
+pub fn exchanges() -> Vec<Vec<u8>> {
+    let addrs =
+        ["10.0.0.7:6881", "[2001:db8::7]:6881"].map(|text| text.parse().expect("an address"));
+    let both = Pex { added: addrs.map(|addr| (addr, 0x12)).to_vec(), dropped: addrs.to_vec() };
+    vec![both.to_bytes(), Pex::default().to_bytes()]
+}
+
+/// What is taken is within its limits, and is written so that it means the same.
+pub fn exchange(input: &[u8]) -> bool {
+    match Pex::parse(input) {
+        Ok(message) => {
+            assert!(message.added.len().max(message.dropped.len()) <= ADDED_MAX);
+            assert!(message.added.iter().all(|(addr, _)| addr.port() != 0));
+            assert_eq!(Pex::parse(&message.to_bytes()), Ok(message));
+            true
+        }
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
         }
     }
 }

@@ -12,13 +12,17 @@
 //! ```
 //!
 //! Two more, `all_feed_piecemeal` and `piecemeal_feeds_all`, have them all in one swarm. [`client`]
-//! has the table of clients, [`payload`] what is transferred.
+//! has the table of clients, [`payload`] what is transferred; in [`nginx`] a web server feeds us.
 
 mod client;
+mod dht;
+mod exchange;
 mod giving;
+mod nginx;
 mod payload;
 mod probe;
 mod process;
+mod selecting;
 mod tracker;
 
 use std::fs;
@@ -134,7 +138,8 @@ fn get(bed: &Bed, payload: &Payload, route: Route, tracker: &Tracker, seeder: &R
     let out = work.join("out");
     fs::create_dir_all(&out).expect("making a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
-    command.arg("get").arg("--dir").arg(&out).args(["--listen", "127.0.0.1"]);
+    command.args(["get", "--no-lsd", "--no-dht"]).arg("--dir").arg(&out);
+    command.args(["--listen", "127.0.0.1"]);
     command.args(["--port", &free_port().to_string(), "--stop-timeout", "60"]);
     let trackers = match route {
         Route::Http => vec![tracker.http()],

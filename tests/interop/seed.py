@@ -1,6 +1,11 @@
 """A libtorrent peer for the interop tests, and the maker of the hybrid torrent.
 
     seed.py serve DIR IP:PORT PEERS TORRENT...    seeds what is in DIR, fetches what is not
+    seed.py exchange ...                          the same, and speaks of peers with peers (BEP 11)
+    seed.py lan ...                               the same, and searches the local network (BEP 14)
+    seed.py knows ...                             the same, but fetches next to nothing itself
+    seed.py dht DIR IP:PORT NODES TORRENT...      the same, finding peers by the DHT only, of which it
+                                                  is NODES nodes itself, at IP:PORT and the ports after
     seed.py hybrid PATH PIECE_LENGTH OUT          makes a v1 + v2 torrent, with padding, of a folder
     seed.py version                               which libtorrent there is
 
@@ -13,15 +18,16 @@ import sys
 import libtorrent as lt
 
 
-def session(listen: str) -> lt.session:
-    """A session that talks to trackers and to the peers it is told, to nobody else."""
+def session(how: str, listen: str) -> lt.session:
+    """A session that talks to trackers and to the peers it is told, to nobody else; with `lan` also to
+    the local network."""
     ip = listen.rsplit(":", 1)[0]
     return lt.session(
         {
             "listen_interfaces": listen,
             "outgoing_interfaces": ip,
             "enable_dht": False,
-            "enable_lsd": False,
+            "enable_lsd": how == "lan",
             "enable_upnp": False,
             "enable_natpmp": False,
             "enable_outgoing_utp": False,
@@ -44,16 +50,19 @@ def session(listen: str) -> lt.session:
     )
 
 
-def serve(folder: str, listen: str, peers: str, torrents: list[str]) -> None:
-    ses = session(listen)
+def serve(how: str, folder: str, listen: str, peers: str, torrents: list[str]) -> None:
+    ses = session(how, listen)
     for path in torrents:
         params = lt.add_torrent_params()
         params.ti = lt.torrent_info(path)
         params.save_path = folder
         params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
         # Only what the test names may bring peers.
-        params.flags |= lt.torrent_flags.disable_pex
+        if how in ("serve", "lan"):
+            params.flags |= lt.torrent_flags.disable_pex
         handle = ses.add_torrent(params)
+        if how == "knows":
+            handle.set_download_limit(1000)
         for peer in filter(None, peers.split(",")):
             ip, port = peer.rsplit(":", 1)
             handle.connect_peer((ip, int(port)))
@@ -61,6 +70,46 @@ def serve(folder: str, listen: str, peers: str, torrents: list[str]) -> None:
         ses.wait_for_alert(1000)
         for alert in ses.pop_alerts():
             print(alert.what(), alert.message(), flush=True)
+
+
+def dht(folder: str, listen: str, nodes: str, torrents: list[str]) -> None:
+    """A DHT of its own, whose last node seeds or fetches. With 0 nodes: one, that knows IP:PORT."""
+    ip, port = listen.rsplit(":", 1)
+    known = (ip, int(port))
+    sessions = []
+    for n in range(int(nodes) or 1):
+        ses = session(f"{ip}:{known[1] + n}" if int(nodes) else f"{ip}:0")
+        ses.apply_settings(
+            {
+                "enable_dht": True,
+                "dht_bootstrap_nodes": f"{ip}:{port}",
+                # All of them live at one loopback address.
+                "dht_restrict_routing_ips": False,
+                "dht_restrict_search_ips": False,
+                "dht_ignore_dark_internet": False,
+                "dht_enforce_node_id": False,
+                "dht_prefer_verified_node_ids": False,
+            }
+        )
+        ses.add_dht_node(known)
+        sessions.append(ses)
+    # Whoever announces before the nodes know each other has told nobody.
+    while int(nodes) and any(ses.status().dht_nodes < 2 for ses in sessions):
+        sessions[-1].wait_for_alert(100)
+        sessions[-1].pop_alerts()
+    for path in torrents:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(path)
+        params.save_path = folder
+        params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+        params.flags |= lt.torrent_flags.disable_pex
+        sessions[-1].add_torrent(params)
+    print("dht ready", flush=True)
+    while True:
+        for ses in sessions:
+            ses.wait_for_alert(100)
+            for alert in ses.pop_alerts():
+                print(alert.what(), alert.message(), flush=True)
 
 
 def hybrid(path: str, piece_length: int, out: str) -> None:
@@ -78,8 +127,10 @@ def hybrid(path: str, piece_length: int, out: str) -> None:
 
 def main(words: list[str]) -> None:
     match words:
-        case ["serve", folder, listen, peers, *torrents]:
-            serve(folder, listen, peers, torrents)
+        case ["serve" | "lan" | "exchange" | "knows" as how, folder, listen, peers, *torrents]:
+            serve(how, folder, listen, peers, torrents)
+        case ["dht", folder, listen, nodes, *torrents]:
+            dht(folder, listen, nodes, torrents)
         case ["hybrid", path, piece_length, out]:
             hybrid(path, int(piece_length), out)
         case ["version"]:

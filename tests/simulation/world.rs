@@ -207,12 +207,17 @@ impl World {
         let config = Config {
             geometry: self.geometry,
             peer_id: peer_id(node),
+            offer: Default::default(),
             max_peers: ADDRESSES,
             stop_timeout: None,
             goal: Some(Goal::default()),
+            wanted: None,
+            in_order: false,
             super_seed: nature.super_seed,
             upload_limited: false,
+            private: false,
             trackers: 1,
+            dht_ports: [None; 2],
             trace: false,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
@@ -280,7 +285,11 @@ impl World {
                 Action::HangUp { conn } => self.hang_up(node, conn),
                 Action::Finished => self.nodes[node].finished = Some(self.now),
                 Action::Done => self.at(self.now, Event::Leave(node)),
-                Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
+                Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
+                Action::DhtNode { .. }
+                | Action::MorePeers
+                | Action::GiveUp
+                | Action::Decided(_) => {}
             }
         }
     }
@@ -312,6 +321,7 @@ impl World {
             Order::Upload(span) => pipe.queue.push_back(span),
             Order::Withdraw(span) => pipe.queue.retain(|queued| *queued != span),
             Order::WithdrawAll => pipe.queue.clear(),
+            Order::Metadata { .. } => unreachable!("nobody here needs it"),
         }
         self.fill(link, side);
     }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{BLOCK_LEN, Fixture};
-use super::peer::{Wire, full_bitfield, handshake, id, message, numbers, peer_id, piece};
+use super::peer::{
+    EXTENDED, Wire, extended, full_bitfield, handshake, id, message, numbers, peer_id, piece,
+};
 
 /// What a bad peer knows.
 pub struct Scene {
@@ -57,6 +59,8 @@ pub const MATRIX: &[Behaviour] = &[
     Behaviour { name: "P29", what: "requests while choked, of nothing, out of range", variants: 6, play: odd_requests },
     Behaviour { name: "P30", what: "100,000 requests, reading no answer", variants: 1, play: flood_of_requests },
     Behaviour { name: "P31", what: "cancels for everything", variants: 1, play: flood_of_cancels },
+    Behaviour { name: "P32", what: "extended handshakes without sense", variants: ODD_EXTENDED, play: odd_extended },
+    Behaviour { name: "P37", what: "tells of 100,000 peers, of port 0, of ourselves, of odd lengths", variants: ODD_EXCHANGES, play: odd_exchange },
     Behaviour { name: "P39", what: "a reset in the middle of a block", variants: 64, play: reset_inside },
 ];
 
@@ -74,6 +78,14 @@ impl Scene {
     /// Shakes hands.
     fn greet(&self, wire: &mut Wire, n: usize) -> io::Result<()> {
         wire.send(&self.hello(n, false))?;
+        wire.read_handshake().map(drop)
+    }
+
+    /// Shakes hands, with the bit of the extension protocol set.
+    pub fn greet_extended(&self, wire: &mut Wire, n: usize) -> io::Result<()> {
+        let mut hello = self.hello(n, false);
+        hello[EXTENDED.0] |= EXTENDED.1;
+        wire.send(&hello)?;
         wire.read_handshake().map(drop)
     }
 
@@ -387,4 +399,59 @@ fn reset_inside(wire: &mut Wire, scene: &Scene, bytes: usize) -> io::Result<()> 
     let answer = scene.answer(wire.request()?);
     wire.send(&answer[..bytes])?;
     wire.reset_on_drop()
+}
+
+const ODD_EXTENDED: usize = 10;
+
+fn odd_extended(wire: &mut Wire, scene: &Scene, variant: usize) -> io::Result<()> {
+    scene.greet_extended(wire, variant)?;
+    let deep = [b"d1:m".to_vec(), b"l".repeat(60_000)].concat();
+    let odd: [&[u8]; ODD_EXTENDED] = [
+        b"no bencode at all",
+        b"",
+        &deep,
+        &b"d1:m".repeat(100_000),
+        &vec![b'l'; 10 << 20],
+        b"d1:md11:ut_metadatai0e6:ut_pexi256e11:lt_donthavei-1e11:upload_onlyi99999999999eee",
+        b"d1:m4:spame",
+        b"d1:mi7e1:vli1ee1:pi0e4:reqqi0e6:yourip1:x11:upload_onlyle13:metadata_size0:e",
+        b"d4:reqqi-9223372036854775808e1:pi9223372036854775807ee",
+        b"d11:upload_onlyi1e1:v9:\x1b[31mredXe",
+    ];
+    let claim = message(id::BITFIELD, &full_bitfield(scene.fixture.pieces()));
+    wire.send(&[extended(0, odd[variant]), claim].concat())?;
+    for id in [0, 1, 2, 3, 4, 5, 255] {
+        wire.send(&extended(id, b"li1ee"))?;
+    }
+    wire.ignore()
+}
+
+const ODD_EXCHANGES: usize = 6;
+
+/// Our id for such messages is 2, as our extended handshake says.
+fn odd_exchange(wire: &mut Wire, scene: &Scene, variant: usize) -> io::Result<()> {
+    scene.greet_extended(wire, variant)?;
+    let claim = message(id::BITFIELD, &full_bitfield(scene.fixture.pieces()));
+    wire.send(&[extended(0, b"d1:md6:ut_pexi1eee"), claim].concat())?;
+    let list = |key: &str, bytes: &[u8]| {
+        [b"d", key.as_bytes(), format!("{}:", bytes.len()).as_bytes(), bytes, b"e"].concat()
+    };
+    let many = |count: u32| {
+        let addrs = (0..count).flat_map(|n| [127, 3, (n >> 8) as u8, n as u8, 0, 9]);
+        list("5:added", &addrs.collect::<Vec<u8>>())
+    };
+    let payload = match variant {
+        0 => many(100_000),
+        1 => list("5:added", &[127, 3, 0, 1, 0, 0].repeat(200)),
+        2 => list("5:added", &[127, 0, 0, 1, 0x1a, 0xe1].repeat(200)),
+        3 => list("6:added6", &[7; 1_001]),
+        4 => b"d5:addedi7e7:droppedlee".to_vec(),
+        _ => many(200),
+    };
+    // The last one floods: nothing of it is forbidden but that it comes without end.
+    let times = if variant == ODD_EXCHANGES - 1 { 1_000 } else { 3 };
+    for _ in 0..times {
+        wire.send(&extended(2, &payload))?;
+    }
+    wire.ignore()
 }

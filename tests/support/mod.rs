@@ -8,9 +8,11 @@
 //! fixture   payload and .torrent, from a seed; folders that vanish
 //! seeder    an honest peer that has everything, in memory; fast, or with a limit
 //! hostile   the table of what bad peers do
+//! netns     two machines of a test's own, joined by a cable
 //! peer      a scripted peer: it says what a closure says
 //! place     a torrent on disk and a folder for its data
 //! tracker   HTTP and UDP, honest or not
+//! web       HTTP servers with the files, honest or not (BEP 19)
 //! run       a program as a child: output, exit code, time, memory, signals
 //! ```
 
@@ -19,11 +21,13 @@
 
 pub mod fixture;
 pub mod hostile;
+pub mod netns;
 pub mod peer;
 pub mod place;
 pub mod run;
 pub mod seeder;
 pub mod tracker;
+pub mod web;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};

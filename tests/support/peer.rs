@@ -32,10 +32,14 @@ pub mod id {
     pub const HAVE_NONE: u8 = 15;
     pub const REJECT: u8 = 16;
     pub const ALLOWED_FAST: u8 = 17;
+    pub const EXTENDED: u8 = 20;
 }
 
 /// In the last of the reserved bytes: the Fast extension (BEP 6).
 pub const FAST: u8 = 0x04;
+
+/// The sixth of the reserved bytes, and the bit in it of the extension protocol (BEP 10).
+pub const EXTENDED: (usize, u8) = (20 + 5, 0x10);
 
 /// How long a dial may take, and how long a script waits for one message. Far longer than a test.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -76,6 +80,11 @@ pub fn piece(index: u32, begin: u32, block: &[u8]) -> Vec<u8> {
     let mut payload = [index.to_be_bytes(), begin.to_be_bytes()].concat();
     payload.extend(block);
     message(id::PIECE, &payload)
+}
+
+/// A message of an extension (BEP 10); id 0 is the extended handshake.
+pub fn extended(id: u8, payload: &[u8]) -> Vec<u8> {
+    message(id::EXTENDED, &[&[id], payload].concat())
 }
 
 /// Every bit set, the spare ones not.

@@ -63,10 +63,11 @@ impl Run {
         Run::program(binary()).args(args)
     }
 
-    /// `piecemeal get TORRENT -d DIR`, listening at an address of its own.
+    /// `piecemeal get TORRENT -d DIR`, listening at an address of its own. It finds nobody by itself:
+    /// tests that run at the same time use the same torrents.
     pub fn get(torrent: &Path, dir: &Path) -> Run {
         let listen = super::own_ip().to_string();
-        Run::piecemeal(&["get", "--listen", &listen]).arg(torrent).arg("-d").arg(dir)
+        Run::piecemeal(&["get", "--no-lsd", "--listen", &listen]).arg(torrent).arg("-d").arg(dir)
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
@@ -88,9 +89,33 @@ impl Run {
         self
     }
 
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
     pub fn in_folder(mut self, dir: &Path) -> Run {
         self.command.current_dir(dir);
         self
+    }
+
+    /// No test asks the well-known nodes of the real DHT; those that are about it name their own.
+    fn keep_from_the_dht(&mut self) {
+        let has = |start: &str| {
+            self.command.get_args().any(|arg| arg.to_string_lossy().starts_with(start))
+        };
+        let first = self.command.get_args().next();
+        let joins = first
+            .is_some_and(|command| ["get", "seed", "peers"].iter().any(|name| command == *name));
+        let ours = self.command.get_program() == binary();
+        if ours && joins && !has("--no-dht") && !has("--dht-bootstrap") {
+            self.command.arg("--no-dht");
+        }
+        // Without a home there is no cache: what one test has learnt is not for another.
+        let ours = ours || self.command.get_program() == "ip";
+        if ours && !self.command.get_envs().any(|(name, _)| name == "XDG_CACHE_HOME") {
+            self.command.env_remove("XDG_CACHE_HOME").env_remove("HOME");
+        }
     }
 
     // `wait4` in a thread waits for it.
@@ -99,6 +124,7 @@ impl Run {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A child of a test must not behave as if somebody were looking.
         self.command.env_remove("RUST_BACKTRACE");
+        self.keep_from_the_dht();
         let start = Instant::now();
         let name = self.command.get_program().to_owned();
         let mut child = self.command.spawn().unwrap_or_else(|err| panic!("{name:?}: {err}"));

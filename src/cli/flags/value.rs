@@ -9,6 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Args;
+use crate::address_book::Source;
+use crate::explain::{KINDS, Kind};
+use crate::proxy::Proxy;
 
 /// A flag's value, with the flag's name for the error message.
 pub struct Value {
@@ -38,25 +41,46 @@ impl Value {
         text.trim().parse().map_err(|_| anyhow!("--{flag} {text}: expected {expected}"))
     }
 
-    /// A tracker has its port here, everybody else has `--port`. The command may still follow.
+    /// A tracker has its port here, everybody else has `--port`.
     pub fn listen(self, args: &mut Args) -> Result<()> {
+        match args.command {
+            "tracker" => args.listen_at = Some(self.parse("IP:PORT")?),
+            "" => {}
+            _ => args.listen = Some(self.parse("an IP address")?),
+        }
+        Ok(())
+    }
+
+    pub fn proxy(self) -> Result<Proxy> {
+        let flag = self.flag;
         let text = self.text()?;
-        let at = text.trim();
-        args.listen = at.parse().ok();
-        args.listen_at = at.parse().ok();
-        let expected = match (args.command, args.listen, args.listen_at) {
-            ("tracker", _, None) => "IP:PORT",
-            ("" | "tracker", _, Some(_)) | (_, Some(_), _) => return Ok(()),
-            ("", ..) => "an IP address, or IP:PORT",
-            _ => "an IP address",
-        };
-        bail!("--listen {text}: expected {expected}")
+        // Not the text itself: a password may be in it.
+        Proxy::parse(&text).with_context(|| format!("--{flag}"))
+    }
+
+    /// What `decode` knows, by its name.
+    pub fn kind(self) -> Result<Kind> {
+        let text = self.text()?;
+        let known = KINDS.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
+        known.with_context(|| {
+            let names = KINDS.map(|(name, _)| name).join(", ");
+            format!("--as {text}: expected one of {names}")
+        })
     }
 
     pub fn split(self) -> Result<Vec<Value>> {
         let flag = self.flag;
         let value = |one: &str| Value { flag, raw: Some(one.trim().into()) };
         Ok(self.text()?.split(',').map(value).collect())
+    }
+
+    /// Somebody who tells of peers.
+    pub fn source(self) -> Result<Source> {
+        let flag = self.flag;
+        let text = self.text()?;
+        let sources = [Source::Tracker, Source::Dht, Source::Lsd, Source::Pex];
+        let found = sources.into_iter().find(|source| source.word() == text.trim());
+        found.with_context(|| format!("--{flag} {text}: expected tracker, dht, lsd or pex"))
     }
 
     pub fn seconds(self) -> Result<Duration> {

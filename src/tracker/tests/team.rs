@@ -5,7 +5,14 @@ use crossbeam_channel::RecvTimeoutError;
 use super::*;
 
 fn me() -> Me {
-    Me { info_hash: Sha1([0xab; 20]), peer_id: *b"-PM0100-abcdefghijkl", port: 6881, key: 7 }
+    Me {
+        info_hash: Sha1([0xab; 20]),
+        peer_id: *b"-PM0100-abcdefghijkl",
+        port: 6881,
+        both: true,
+        key: 7,
+        proxy: None,
+    }
 }
 
 /// Starts the trackers; the receiver is disconnected once all of their threads have ended.

@@ -1,0 +1,136 @@
+//! Port mapping: asks the router at home to let peers through to us (PCP, RFC 6887; NAT-PMP,
+//! RFC 6886).
+//!
+//! Behind a router nobody can dial us unless it is told to pass our port on. Peers that nobody can
+//! dial only meet peers that somebody can, so this doubles the swarm for those at home. What was
+//! opened is closed again at the end.
+//!
+//! Layer: hands. One thread, which waits for the router's packets or the next deadline. Owns the
+//! socket; ends with [`PortMap::stop`].
+
+mod gateway;
+mod mapper;
+mod packet;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, UdpSocket};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use socket2::SockRef;
+
+use mapper::{Mapper, News};
+use packet::{Protocol, Transport};
+
+/// Where routers listen, by both RFCs.
+const PORT: u16 = 5351;
+
+/// Longer than any answer (RFC 6887: 1,100 bytes).
+const PACKET_MAX: usize = 1_100;
+
+/// What the router said, for the log and for those who tell others our port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    pub gateway: Ipv4Addr,
+    news: News,
+}
+
+impl Report {
+    /// The number under which our TCP port can be dialled from outside.
+    pub fn outside(&self) -> Option<u16> {
+        match self.news {
+            News::Open { transport: Transport::Tcp, outside, .. } => Some(outside),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let name = |protocol| if protocol == Protocol::Pcp { "PCP" } else { "NAT-PMP" };
+        let gateway = self.gateway;
+        match self.news {
+            News::Open { transport, port, outside, protocol } => {
+                let transport = if transport == Transport::Tcp { "TCP" } else { "UDP" };
+                let protocol = name(protocol);
+                write!(f, "router {gateway}: {transport} port {port} is open to the world")?;
+                if outside != port {
+                    write!(f, " as {outside}")?;
+                }
+                write!(f, " ({protocol})")
+            }
+            News::Refused { protocol, result } => {
+                write!(f, "router {gateway}: opens no port, {} code {result}", name(protocol))
+            }
+            News::Silent => write!(f, "router {gateway}: does not answer PCP or NAT-PMP"),
+        }
+    }
+}
+
+/// A running mapping. Owned by the session.
+pub struct PortMap {
+    socket: UdpSocket,
+    /// Nothing is ever sent: that it is gone is the message.
+    alive: Sender<std::convert::Infallible>,
+    thread: JoinHandle<()>,
+}
+
+impl PortMap {
+    /// Asks the default gateway to pass `port` on, TCP and UDP. `None` where that makes no sense:
+    /// there is no gateway, it is no router at home, or we listen at another address only.
+    pub fn start(
+        port: u16,
+        listen: Option<IpAddr>,
+        report: impl Fn(Report) + Send + 'static,
+    ) -> Option<PortMap> {
+        let gateway = gateway::default_gateway().filter(Ipv4Addr::is_private)?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        // Connected: the kernel lets only the gateway's packets through.
+        socket.connect((gateway, PORT)).ok()?;
+        let IpAddr::V4(client) = socket.local_addr().ok()?.ip() else { return None };
+        if !client.is_private() || listen.is_some_and(|ip| ip != client && !ip.is_unspecified()) {
+            return None;
+        }
+        let (alive, end) = bounded(0);
+        let own = socket.try_clone().ok()?;
+        let mut nonce = [0; 12];
+        fastrand::fill(&mut nonce);
+        let mapper = Mapper::new(port, client, nonce, Instant::now());
+        let tell = move |news| report(Report { gateway, news });
+        let thread = Builder::new().name("port map".to_owned());
+        let thread = thread.spawn(move || run(&own, mapper, &end, &tell)).ok()?;
+        Some(PortMap { socket, alive, thread })
+    }
+
+    /// Closes what was opened, and ends the thread.
+    pub fn stop(self) {
+        drop(self.alive);
+        // A thread that waits for a packet finds that none will come.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Read);
+        let _ = self.thread.join();
+    }
+}
+
+/// The thread.
+fn run(
+    socket: &UdpSocket,
+    mut mapper: Mapper,
+    end: &Receiver<std::convert::Infallible>,
+    tell: &dyn Fn(News),
+) {
+    let mut packet = [0; PACKET_MAX];
+    while end.try_recv() != Err(TryRecvError::Disconnected) {
+        let (packets, news) = mapper.due(Instant::now());
+        packets.iter().for_each(|packet| drop(socket.send(packet)));
+        news.into_iter().for_each(tell);
+        let wait = mapper.deadline().saturating_duration_since(Instant::now());
+        // Zero would mean for ever.
+        let _ = socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))));
+        // No router at that port, or none at all: the tries go on, and end.
+        if let Ok(len) = socket.recv(&mut packet) {
+            mapper.heard(&packet[..len], Instant::now()).into_iter().for_each(tell);
+        }
+    }
+    mapper.farewell().iter().for_each(|packet| drop(socket.send(packet)));
+}

@@ -1,0 +1,51 @@
+//! What a piece's end means to everybody: it is verified, or it is bad.
+//!
+//! Layer: decisions. A part of the swarm.
+
+use std::time::Instant;
+
+use super::{BanReason, Decision, Swarm};
+use crate::geometry::PieceIndex;
+use crate::picker::ConnId;
+use crate::wire::message::Message;
+
+impl Swarm {
+    /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
+    pub(super) fn stored(&mut self, piece: PieceIndex, now: Instant) {
+        let owed = self.picker.stored(piece);
+        for &(conn, span) in &owed {
+            self.cancel(conn, span);
+        }
+        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
+        for conn in conns {
+            let peer = self.peers.get_mut(&conn).expect("listed");
+            // Who has it need not hear of it, but a seed that has to choose whom to give to.
+            let tells = !peer.has.contains(piece) || peer.has.is_full();
+            if peer.has.contains(piece) {
+                peer.wanted -= 1;
+                self.update_interest(conn);
+            }
+            if tells {
+                self.tell(conn, Message::Have(piece));
+            }
+        }
+        self.check_finished(now);
+        // Who was cancelled has room again. All others were asked when they had.
+        owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
+    }
+
+    /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.
+    pub(super) fn corrupt(&mut self, piece: PieceIndex, mut senders: Vec<ConnId>, now: Instant) {
+        self.totals.corrupt += 1;
+        senders.sort_unstable();
+        senders.dedup();
+        self.announce(Decision::Corrupt { piece, senders: senders.len() });
+        for (conn, span) in self.picker.corrupt(piece) {
+            self.cancel(conn, span);
+        }
+        if let [alone] = senders[..] {
+            self.ban(alone, BanReason::SentCorruptPiece(piece), now);
+        }
+        self.ask_everybody(now);
+    }
+}

@@ -1,0 +1,340 @@
+//! What all HTTP clients in here share: which addresses are used, where a redirect may lead, and how
+//! a call is interrupted.
+//!
+//! A torrent's author picks the addresses of trackers and web seeds, and our machine sends the
+//! requests: so an author could have us call services that only we can reach. Rules against that:
+//! `http` and `https` only; no redirect from outside to the inside of this network, or from https to
+//! http; and what the kind of address adds (a tracker's path, a web seed's query).
+//!
+//! Layer: hands, but pure, except that [`is_inside`] looks names up.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use ureq::config::ConfigBuilder;
+use ureq::http::Uri;
+use ureq::typestate::AgentScope;
+
+use crate::printable::clipped;
+use crate::proxy::Proxy;
+
+/// How we introduce ourselves; some servers let only known clients in, and then know whom to add.
+pub const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
+
+/// The most bytes of an answer's headers; proxies and cookies take a few KiB.
+const HEADERS_MAX: usize = 64 * 1024;
+
+/// One moves a server to https, one to another name; more than this is a loop.
+pub const REDIRECTS_MAX: u32 = 5;
+
+/// How much of a strange URL is repeated to the user.
+const SHOWN_MAX: usize = 120;
+
+/// How much of an error from below is shown.
+const WHY_MAX: usize = 200;
+
+/// What every client has in common: the user's proxy, or else the environment's; redirects that we
+/// follow ourselves.
+pub fn config(proxy: Option<&Proxy>) -> ConfigBuilder<AgentScope> {
+    let config = ureq::Agent::config_builder();
+    let config = match proxy {
+        Some(proxy) => config.proxy(Some(proxy.http())),
+        None => config,
+    };
+    config
+        .user_agent(USER_AGENT)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_response_header_size(HEADERS_MAX)
+}
+
+/// The rules for any http(s) address.
+pub fn check(uri: &Uri) -> Result<(), String> {
+    match uri.scheme_str() {
+        Some("https") if !cfg!(feature = "tls") => {
+            return Err("this build has no TLS".to_owned());
+        }
+        Some("http" | "https") => {}
+        _ => return Err("only http and https are followed".to_owned()),
+    }
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port().map(|port| port.as_u16());
+    let has_port = uri.authority().is_some_and(|a| !a.as_str().ends_with(host));
+    if port == Some(0) || (port.is_none() && has_port) {
+        return Err("the port is not 1 to 65535".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether a host is this machine, as far as its name tells.
+pub fn is_loopback(host: &str) -> bool {
+    let host = bare(host);
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip.to_canonical().is_loopback() || ip.is_unspecified(),
+        Err(_) => {
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
+/// Whether a host is on this machine or in a private network. A name is looked up, since names may
+/// point inside as well; one that has no address is not inside. Behind a proxy, names are for the
+/// proxy to look up, and inside is what it says.
+pub fn is_inside(uri: &Uri, through: bool) -> bool {
+    let host = bare(uri.host().unwrap_or_default());
+    let port = uri.port_u16().unwrap_or(80);
+    let name = host.parse::<IpAddr>().is_err();
+    is_loopback(host)
+        || (!(name && through))
+            && (host, port)
+                .to_socket_addrs()
+                .is_ok_and(|mut found| found.any(|a| is_private(a.ip())))
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let shared = Ipv4Addr::new(100, 64, 0, 0).to_bits() >> 22 == ip.to_bits() >> 22;
+            shared
+                || ip.is_loopback()
+                || ip.is_private()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+        }
+        IpAddr::V6(ip) => {
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local()
+        }
+    }
+}
+
+/// The part of a URL that may be shown: paths and queries hold passkeys, and logs are published.
+pub fn place(url: &str) -> String {
+    let url = url.trim();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // A name and password before the host is a passkey as well.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let shown = if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") };
+    clipped(&shown, SHOWN_MAX)
+}
+
+/// Bytes as in a query: all that is not unreserved (RFC 3986) becomes `%XX`.
+pub fn percent_encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 3);
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// A URL as people write them, with what no URL may hold (blanks, letters outside ASCII, quotes)
+/// escaped; what is escaped already stays as it is.
+pub fn escape_stray(url: &str) -> String {
+    let mut text = String::with_capacity(url.len());
+    for &byte in url.as_bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// An IPv6 address without its brackets.
+pub fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Where a redirect leads, if it may; `rule` is what holds for addresses of this kind. Looks names up,
+/// unless all goes `through` a proxy.
+pub fn redirected(
+    from: &Uri,
+    location: &str,
+    rule: fn(&Uri) -> Result<(), String>,
+    through: bool,
+) -> Result<Uri, String> {
+    let forbidden = |why: &str| format!("redirected to {}: {why}", clipped(location, 80));
+    let scheme = from.scheme_str().unwrap_or("http");
+    let host = from.authority().map_or("", |host| host.as_str());
+    let location = escape_stray(location.trim());
+    let location_scheme = location.split_once("://").map(|(scheme, _)| scheme);
+    let absolute = if location_scheme.is_some_and(|s| !s.contains(['/', '?'])) {
+        location.clone()
+    } else if let Some(rest) = location.strip_prefix("//") {
+        format!("{scheme}://{rest}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{host}{location}")
+    } else {
+        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{scheme}://{host}{folder}/{location}")
+    };
+    let absolute = absolute.split('#').next().unwrap_or_default();
+    let to: Uri = absolute.parse().map_err(|_| forbidden("it is no web address"))?;
+    rule(&to).map_err(|why| forbidden(&why))?;
+    if scheme == "https" && to.scheme_str() != Some("https") {
+        return Err(forbidden("not from https to http"));
+    }
+    if from.host() != to.host() && is_inside(&to, through) && !is_inside(from, through) {
+        return Err(forbidden("not from outside to the inside of this network"));
+    }
+    Ok(to)
+}
+
+/// What went wrong with a call, in a few words; `connect` and `whole` are the times it was given.
+pub fn explain(error: ureq::Error, connect: Duration, whole: Duration) -> String {
+    match error {
+        ureq::Error::Timeout(ureq::Timeout::Connect) => format!("no connection within {connect:?}"),
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+            format!("no address for its name within {connect:?}")
+        }
+        ureq::Error::Timeout(_) => format!("no whole answer within {whole:?}"),
+        ureq::Error::HostNotFound => "no address for its name".to_owned(),
+        ureq::Error::LargeResponseHeader(..) => {
+            format!("headers of over {HEADERS_MAX} bytes, the limit")
+        }
+        ureq::Error::Io(e) => io_text(&e),
+        e => clipped(&e.to_string(), WHY_MAX),
+    }
+}
+
+/// What a system's error is called here: as every message, in lower case, without its number.
+pub fn io_text(e: &io::Error) -> String {
+    match e.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        ErrorKind::UnexpectedEof => "the connection ended in the middle of the answer".to_owned(),
+        ErrorKind::NetworkUnreachable => "the network is unreachable".to_owned(),
+        ErrorKind::HostUnreachable => "the host is unreachable".to_owned(),
+        _ => {
+            let text = e.to_string();
+            // The standard library has no kind for this one.
+            let lookup = text.strip_prefix("failed to lookup address information: ");
+            let text = lookup.map_or(text.clone(), |why| format!("no address for its name: {why}"));
+            clipped(&text, WHY_MAX)
+        }
+    }
+}
+
+/// What a call is held by. Dropping it interrupts the call wherever that is possible; a name look-up
+/// or a TCP connect in progress run into their own time-outs.
+pub struct Hold {
+    agent: ureq::Agent,
+    /// `Some` until the drop.
+    line: Option<Sender<Infallible>>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // First the line, so that the call knows why its socket closes.
+        self.line = None;
+        self.agent.clone().shutdown();
+    }
+}
+
+/// The call's end of it.
+pub struct Leash {
+    pub agent: ureq::Agent,
+    /// Everything goes through a proxy that the user has named.
+    pub through: bool,
+    line: Receiver<Infallible>,
+}
+
+impl Leash {
+    /// Whether the caller has let go.
+    pub fn is_cut(&self) -> bool {
+        self.line.try_recv() == Err(TryRecvError::Disconnected)
+    }
+}
+
+/// Two ends for an agent: who keeps the first can interrupt what is done with the second.
+pub fn leash(agent: ureq::Agent, through: bool) -> (Hold, Leash) {
+    // Never carries anything: only its end is of interest.
+    let (sender, line) = bounded(1);
+    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, through, line })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_inside() {
+        for (url, inside) in [
+            ("http://127.0.0.9/", true),
+            ("http://10.1.2.3/", true),
+            ("http://100.64.0.1/", true),
+            ("http://100.128.0.1/", false),
+            ("http://169.254.169.254/", true),
+            ("http://[::1]/", true),
+            ("http://[fd00::1]/", true),
+            ("http://[::ffff:192.168.1.1]/", true),
+            ("http://0.0.0.0/", true),
+            ("http://192.0.2.1/", false),
+            ("http://[2001:db8::1]/", false),
+        ] {
+            assert_eq!(is_inside(&url.parse().unwrap(), false), inside, "{url}");
+        }
+    }
+
+    #[test]
+    fn passkeys_are_not_shown() {
+        assert_eq!(place("https://u:p@t.example:8/key/announce?k=1"), "https://t.example:8");
+        assert_eq!(place("udp://t.example:80?k=1"), "udp://t.example:80");
+        assert_eq!(place("\x1b[31m"), "\\u{1b}[31m");
+    }
+
+    #[test]
+    fn every_byte_is_escaped_as_it_should() {
+        assert_eq!(percent_encode(b"aZ09-._~"), "aZ09-._~");
+        assert_eq!(percent_encode(b"\x00 +/%\xff\n"), "%00%20%2B%2F%25%FF%0A");
+    }
+
+    #[test]
+    fn where_redirects_may_lead() {
+        let lead = |from: &str, location: &str, expected: std::result::Result<&str, &str>| match (
+            redirected(&uri(from), location, check, false),
+            expected,
+        ) {
+            (Ok(to), Ok(expected)) => assert_eq!(to.to_string(), expected),
+            (Err(e), Err(expected)) => {
+                assert!(e.contains(expected), "{location}: {e}");
+            }
+            (got, _) => panic!("{from} to {location}: {got:?}"),
+        };
+        let outside = "http://192.0.2.1/x/announce?k=1";
+        lead(outside, "http://192.0.2.2/a", Ok("http://192.0.2.2/a"));
+        lead(outside, "/a?b#c", Ok("http://192.0.2.1/a?b"));
+        lead(outside, "a?u=http://z", Ok("http://192.0.2.1/x/a?u=http://z"));
+        lead(outside, "//192.0.2.3/a", Ok("http://192.0.2.3/a"));
+        lead(outside, "file:///etc/passwd", Err("no web address"));
+        lead(outside, "udp://192.0.2.2:80/announce", Err("only http and https"));
+        lead(outside, "http://127.0.0.1/announce", Err("to the inside"));
+        lead(outside, "http://10.0.0.1/announce", Err("to the inside"));
+        lead(outside, "http://[::1]/admin", Err("to the inside"));
+        lead(
+            "http://127.0.0.1/announce",
+            "http://127.0.0.2/announce",
+            Ok("http://127.0.0.2/announce"),
+        );
+        lead("https://192.0.2.1/announce", "http://192.0.2.1/announce", Err("https to http"));
+        lead(outside, "http://[", Err("no web address"));
+        lead(outside, "\x1b[2J", Ok("http://192.0.2.1/x/%1B[2J"));
+    }
+}
