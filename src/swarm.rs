@@ -23,6 +23,7 @@ mod peer;
 mod pex;
 mod pieces;
 mod rationing;
+mod serving;
 mod snapshot;
 mod status;
 mod super_seed;
@@ -257,6 +258,8 @@ pub struct Swarm {
     choker: Choker,
     super_seed: Option<SuperSeed>,
     rationing: Option<Rationing>,
+    /// Where the turns are of those that are served ([`serving`]).
+    turn: f64,
     /// When a peer that has everything was met, while we had everything.
     other_seed: Option<Instant>,
     rng: fastrand::Rng,
@@ -305,6 +308,7 @@ impl Swarm {
             picker,
             super_seed: None,
             rationing: None,
+            turn: 0.0,
             other_seed: None,
             rng,
             config,

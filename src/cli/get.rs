@@ -64,8 +64,8 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         };
     }
     let (input, super_seed) = (input::load(operand, args.proxy.as_ref())?, args.super_seed);
-    let recorder = args.trace_file.as_ref();
-    let recorder = recorder.map(|path| Recorder::create(path, input.info_hash())).transpose()?;
+    let recorder = args.trace_file.as_ref().map(|path| Recorder::create(path, input.info_hash()));
+    let recorder = recorder.transpose()?;
     let trace = recorder.as_ref().map_or(trace, |recorder| trace.recorded(recorder));
     // What becomes of a torrent that is known: its place is told, and kept until all is over.
     let (told, known) = bounded(1);
@@ -105,10 +105,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
     let summary = summary?;
     view.finish();
     if summary.outcome == Outcome::Complete {
-        job.place().map_or(Ok(()), |place| place.deliver(args))?;
-        if !seed_only {
-            job.complete()?;
-        }
+        job.deliver(seed_only)?;
     }
     let exit = followed.and_then(|()| job.last_word(&mut view, &summary));
     match exit {
@@ -141,6 +138,13 @@ impl Job<'_> {
         let kept = place.filter(|place| place.temporary.is_none());
         let kept = kept.map(|place| place.layout.root().display().to_string());
         view.end(name, kept.as_deref(), summary)
+    }
+
+    /// All is here that was asked for.
+    fn deliver(&mut self, seed_only: bool) -> Result<()> {
+        let args = self.args;
+        self.place().map_or(Ok(()), |place| place.deliver(args))?;
+        if seed_only { Ok(()) } else { self.complete() }
     }
 
     /// Starts the hook, unless it has been started.

@@ -13,7 +13,7 @@
 //! reading end of the storage.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -126,7 +126,7 @@ impl Writer {
             self.take(task, &mut bytes)?;
         }
         if !bytes.is_empty() {
-            self.socket.write_all(&bytes).map_err(|_| Over)?;
+            self.write(&bytes)?;
         }
         self.upload()
     }
@@ -223,8 +223,12 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Over),
             }
-            self.socket.write_all(&bytes).map_err(|_| Over)?;
+            self.write(&bytes)?;
         }
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Over> {
+        write_within(&self.socket, &mut [IoSlice::new(bytes)], WRITE_TIMEOUT).map_err(|_| Over)
     }
 
     /// Header, bytes, header, bytes: all in one call where the socket takes it.
@@ -256,23 +260,44 @@ impl Writer {
             parts.push(IoSlice::new(header));
             parts.extend(block.io_slices());
         }
-        let mut rest = parts.as_mut_slice();
-        while !rest.is_empty() {
-            match (&self.socket).write_vectored(rest) {
-                Ok(0) => return Err(Over),
-                Ok(n) => IoSlice::advance_slices(&mut rest, n),
-                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(err) => {
-                    let spans = spans.iter().map(|(_, span)| *span);
-                    if let Some(fault) = storage.fault(&err, spans) {
-                        let _ = self.events.send(Event::Failed(fault));
-                    }
-                    return Err(Over);
-                }
+        write_within(&self.socket, &mut parts, WRITE_TIMEOUT).map_err(|err| {
+            let spans = spans.iter().map(|(_, span)| *span);
+            if let Some(fault) = storage.fault(&err, spans) {
+                let _ = self.events.send(Event::Failed(fault));
             }
-        }
-        Ok(())
+            Over
+        })
     }
+}
+
+/// Writes everything within `time`, which is also what the socket waits for at most in one call.
+/// The kernel takes a part and begins to count anew: a peer that does not read would be waited for
+/// several times.
+fn write_within(
+    mut socket: &TcpStream,
+    mut rest: &mut [IoSlice],
+    time: Duration,
+) -> std::io::Result<()> {
+    let began = Instant::now();
+    let mut shortened = false;
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match socket.write_vectored(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut rest, n),
+            Err(err) if err.kind() == ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+        if !rest.is_empty() {
+            let left = time.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            shortened = true;
+            socket.set_write_timeout(Some(left))?;
+        }
+    }
+    if shortened { socket.set_write_timeout(Some(time)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -292,5 +317,30 @@ mod tests {
         assert!((32_768..=131_072).contains(&settles(4e6)), "{}", settles(4e6));
         let quick = Duration::from_micros(10);
         assert_eq!(Portion(65_536).after(16_384, quick), Portion(65_536));
+    }
+
+    #[test]
+    fn one_that_takes_a_little_now_and_then_is_not_waited_for_again_and_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let time = Duration::from_millis(300);
+        socket.set_write_timeout(Some(time)).unwrap();
+        let bytes = vec![0; 64 << 20];
+        let write = || write_within(&socket, &mut [IoSlice::new(&bytes)], time);
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Until the writer hangs up.
+                let mut some = vec![0; 256 << 10];
+                while std::io::Read::read(&mut peer, &mut some).is_ok_and(|n| n != 0) {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            });
+            assert!(write().is_err());
+            let took = began.elapsed();
+            assert!(time <= took && took < 3 * time, "{took:?}");
+            socket.shutdown(Shutdown::Both).unwrap();
+        });
     }
 }

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::serving::HALF_LIFE;
 use super::{Action, Decision, DropReason, Order, SuperSeed, Swarm};
 use crate::choker::{self, Contender};
 use crate::geometry::{BLOCK_LEN, Span};
@@ -96,8 +97,14 @@ impl Swarm {
     pub(super) fn give(&mut self, now: Instant) {
         self.show(now);
         self.grant(now);
+        self.serve(now);
         if self.last_choice + LOOK <= now {
+            let past = now.saturating_duration_since(self.last_choice).as_secs_f64();
             self.last_choice = now;
+            if !self.finished {
+                let fades = 0.5_f64.powf(past / HALF_LIFE.as_secs_f64());
+                self.peers.values_mut().for_each(|peer| peer.merit *= fades);
+            }
             self.choose(now);
             self.drop_deaf(now);
         }
@@ -146,15 +153,15 @@ impl Swarm {
             }
             return;
         }
-        if self.rationing.as_ref().is_some_and(|state| !state.allows(conn, span.piece)) {
-            peer.held.push(span);
-            return self.grant(now);
+        peer.held.push(span);
+        let alone = peer.fast || peer.held.len() == 1;
+        match &self.rationing {
+            Some(state) if alone && state.allows(conn, span.piece) => {
+                self.release(conn, |held| *held == span, now);
+            }
+            Some(_) => self.grant(now),
+            None => self.serve(now),
         }
-        if peer.queue.is_empty() {
-            peer.last_sent = now;
-        }
-        peer.queue.push(span);
-        self.actions.push(Action::Tell { conn, order: Order::Upload(span) });
     }
 
     /// A peer does not want a block any more.
@@ -208,5 +215,6 @@ impl Swarm {
         peer.up.add(bytes, now);
         (peer.last_sent, peer.idle_talk) = (now, 0);
         peer.queue.retain(|queued| !spans.contains(queued));
+        self.serve(now);
     }
 }

@@ -74,6 +74,9 @@ pub(super) struct Peer {
     /// Bytes of blocks sent to it, and when the last of them went out.
     pub sent: u64,
     pub last_sent: Instant,
+    /// What it gave us, in bytes, and what it was served, in bytes by its merit ([`super::serving`]).
+    pub merit: f64,
+    pub turn: f64,
     /// What it gave us lately, and we it.
     pub down: Rate,
     pub up: Rate,
@@ -115,6 +118,8 @@ impl Peer {
             held: Vec::new(),
             sent: 0,
             last_sent: now,
+            merit: 0.0,
+            turn: 0.0,
             down: Rate::new(now),
             up: Rate::new(now),
             told_pieces: false,

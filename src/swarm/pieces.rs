@@ -19,10 +19,13 @@ impl Swarm {
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
         for conn in conns {
             let peer = self.peers.get_mut(&conn).expect("listed");
+            // Who has it need not hear of it, but a seed that has to choose whom to give to.
+            let tells = !peer.has.contains(piece) || peer.has.is_full();
             if peer.has.contains(piece) {
                 peer.wanted -= 1;
                 self.update_interest(conn);
-            } else {
+            }
+            if tells {
                 self.tell(conn, Message::Have(piece));
             }
         }

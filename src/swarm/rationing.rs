@@ -15,9 +15,11 @@
 //!
 //! 1. **First what nobody has.** A piece is granted to one of those that ask for it; the others'
 //!    requests wait, and most are taken back when their piece is seen elsewhere. So that they ask
-//!    for different pieces, each is suggested some (`suggest`, BEP 6).
+//!    for different pieces, each is suggested some (`suggest`, BEP 6). Who does not speak Fast is
+//!    answered in the order in which it asks all the same.
 //! 2. **Who spreads gets more**: the next grant is for the peer with the fewest pieces that were not
-//!    seen at anybody else yet; of several for the one that has waited longest.
+//!    seen at anybody else yet; of several for the one that has waited longest. Who has many more of
+//!    them than is usual gets first copies only when nobody else wants any.
 //! 3. **Few at a time** ([`UNDER_WAY`], or [`AHEAD`] of our rate): a piece can be passed on only
 //!    when it is whole. Who takes what it was granted too slowly does not count.
 //! 4. **The line is never idle** while anything is asked for, and nobody waits longer than
@@ -73,6 +75,9 @@ const SUGGESTED_BLOCKS: u32 = 8;
 /// A first copy that is seen nowhere else so long after it went out is with somebody who does not
 /// pass it on.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So many first copies that nobody else has are no reason not to trust a peer with another.
+const TRUST: usize = 2;
 
 /// Who was granted nothing for so long is granted what it asked for first.
 const STARVED: Duration = Duration::from_secs(8);
@@ -145,7 +150,7 @@ impl Rationing {
         self.first.iter_mut().filter(lost).for_each(|first| *first = None);
     }
 
-    /// Whether a request may pass at once.
+    /// Whether a request may pass at once, if no other waits.
     pub fn allows(&self, conn: ConnId, piece: PieceIndex) -> bool {
         self.rations.get(&conn).is_none_or(|ration| ration.pieces.contains(piece))
     }
@@ -175,6 +180,15 @@ impl Rationing {
     fn under_way(&self, slow: Duration, now: Instant) -> u64 {
         let grants = self.rations.values().flat_map(|ration| &ration.under_way);
         grants.filter(|grant| grant.counts(slow, now)).map(|grant| grant.left).sum()
+    }
+
+    /// How many first copies may be with a peer without being seen elsewhere: some more than is
+    /// usual here.
+    fn trust(&self) -> usize {
+        let mut counts: Vec<usize> = self.rations.values().map(|r| r.unproven.len()).collect();
+        counts.sort_unstable();
+        let usual = counts.get(counts.len() / 2).copied().unwrap_or(0);
+        TRUST + usual + usual / 2
     }
 
     fn is_promised(&self, piece: PieceIndex, now: Instant) -> bool {
@@ -294,14 +308,15 @@ impl Swarm {
     }
 
     /// What was seen at a second peer is proven.
-    fn notice_proofs(&self, state: &mut Rationing) {
+    fn notice_proofs(&mut self, state: &mut Rationing) {
         for (conn, ration) in &mut state.rations {
-            let Some(peer) = self.peers.get(conn) else { continue };
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
             let elsewhere = |piece: PieceIndex| {
                 self.picker.availability(piece) > u32::from(peer.has.contains(piece))
             };
-            ration.unproven.retain(|&piece| !elsewhere(piece));
+            let passed_on = ration.unproven.extract_if(.., |piece| elsewhere(*piece)).count();
             ration.under_way.retain(|grant| !peer.has.contains(grant.piece));
+            peer.merit += passed_on as f64 * f64::from(self.picker.geometry().piece_length());
         }
     }
 
@@ -319,7 +334,11 @@ impl Swarm {
         };
         let mut waiting: Vec<(&ConnId, &Ration)> = state.rations.iter().filter(waits).collect();
         waiting.sort_by_key(|(_, ration)| (ration.unproven.len(), ration.last));
-        let held = |conn: &ConnId| self.peers[conn].held.iter().take(SEARCH_MAX);
+        // Old clients may count on answers in the order of their requests.
+        let held = |conn: &ConnId| {
+            let peer = &self.peers[conn];
+            peer.held.iter().take(if peer.fast { SEARCH_MAX } else { 1 })
+        };
         let is_fresh = |piece: PieceIndex| {
             self.picker.availability(piece) == 0 && !state.is_promised(piece, now)
         };
@@ -329,11 +348,21 @@ impl Swarm {
             quiet && self.picker.availability(piece) == 1
         };
         if let Some(&(&conn, _)) = waiting.iter().find(|(_, ration)| ration.last + STARVED <= now) {
-            let piece = held(&conn).next()?.piece;
+            let common = held(&conn).max_by_key(|span| self.picker.availability(span.piece));
+            let piece = common?.piece;
             return Some((conn, piece, is_fresh(piece)));
         }
+        let own = |(conn, ration): &(&ConnId, &Ration)| {
+            let span = held(conn).find(|span| ration.pieces.contains(span.piece))?;
+            Some((**conn, span.piece, false))
+        };
+        if let Some(granted) = waiting.iter().find_map(own) {
+            return Some(granted);
+        }
+        let trust = state.trust();
+        let trusted = |(_, ration): &&(&ConnId, &Ration)| idle || ration.unproven.len() <= trust;
         let first = |good: &dyn Fn(PieceIndex) -> bool| {
-            waiting.iter().find_map(|(conn, _)| {
+            waiting.iter().filter(trusted).find_map(|(conn, _)| {
                 let span = held(conn).find(|span| good(span.piece))?;
                 Some((**conn, span.piece, true))
             })
@@ -344,21 +373,5 @@ impl Swarm {
             Some((conn, rarest.piece, false))
         };
         first(&is_fresh).or_else(|| first(&is_stuck)).or_else(again)
-    }
-
-    /// Hands held requests of a peer to its writer; how many bytes that is.
-    fn release(&mut self, conn: ConnId, which: impl FnMut(&Span) -> bool, now: Instant) -> u64 {
-        let Some(peer) = self.peers.get_mut(&conn) else { return 0 };
-        if peer.queue.is_empty() {
-            peer.last_sent = now;
-        }
-        let (go, stay) = std::mem::take(&mut peer.held).into_iter().partition(which);
-        let go: Vec<Span> = go;
-        peer.held = stay;
-        for &span in &go {
-            peer.queue.push(span);
-            self.actions.push(Action::Tell { conn, order: Order::Upload(span) });
-        }
-        go.iter().map(|span| u64::from(span.length)).sum()
     }
 }

@@ -228,6 +228,7 @@ impl Swarm {
             peer.pipeline.idle();
         }
         peer.received += u64::from(span.length);
+        peer.merit += f64::from(span.length);
         peer.down.add(u64::from(span.length), now);
         (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
         (peer.refused, peer.idle_talk) = (0, 0);

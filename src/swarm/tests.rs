@@ -5,6 +5,7 @@ mod in_order;
 mod people;
 mod pex;
 mod rationing;
+mod serving;
 mod super_seed;
 mod talk;
 mod web_seeds;

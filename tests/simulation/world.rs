@@ -158,10 +158,6 @@ impl World {
         self.nodes[node].swarm.as_ref().map(Swarm::have)
     }
 
-    pub fn accounts(&self, node: usize) -> Vec<piecemeal::swarm::Account> {
-        self.nodes[node].swarm.as_ref().map(|swarm| swarm.accounts()).unwrap_or_default()
-    }
-
     fn instant(&self) -> Instant {
         self.start + self.now
     }

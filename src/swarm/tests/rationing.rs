@@ -185,3 +185,23 @@ fn it_ends_when_the_crowd_has_everything_or_another_seed() {
         assert_eq!(answered(&play, peers[1]), [5]);
     }
 }
+
+#[test]
+fn who_does_not_speak_fast_is_answered_in_order() {
+    let mut play = seed();
+    let peers = crowd(&mut play, 3);
+    let addr = play.address();
+    play.knows(addr);
+    let old = play.dialled(addr).unwrap();
+    play.shakes_hands(old, addr, play.hosts, false);
+    play.says(old, [Message::Interested]);
+    assert!(play.swarm.rationing.is_some());
+    asks(&mut play, peers[0], &[5]);
+    asks(&mut play, old, &[5, 6]);
+    assert_eq!(answered(&play, old), []);
+    for _ in 0..4 {
+        gets(&mut play, peers[0]);
+        play.wait(Duration::from_millis(300));
+    }
+    assert_eq!(answered(&play, old), [5, 6]);
+}
