@@ -1,20 +1,29 @@
-//! Whole swarms of real [`Swarm`]s in virtual time: the simulated network carries out what they
-//! decide, and brings them the facts.
+//! A network that is not there, with real [`Swarm`]s in it: it carries out what they decide, and
+//! brings them the facts, in virtual time.
+//!
+//! ```text
+//! event (the earliest) ─► facts ─► Swarm::handle ─► actions ─► links, pipes ─► events
+//! ```
+//!
+//! Each node has an uplink and a downlink of so many bytes a second, shared by its connections in
+//! turn, and a distance to the others. The same seed of the random generator plays the same run.
+//!
+//! Layer: programs. Owns the nodes, the links between them and the clock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use piecemeal::address_book::Source;
-use piecemeal::bitfield::Bitfield;
-use piecemeal::geometry::{Geometry, PieceIndex, Span};
-use piecemeal::picker::ConnId;
-use piecemeal::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK};
-use piecemeal::wire::handshake::{PeerId, Reserved};
-use piecemeal::wire::message::Message;
-
-use crate::link::{Item, Link, Pipe};
+use super::link::{Item, Link, Pipe};
+use super::record::{Moment, Record};
+use crate::address_book::Source;
+use crate::bitfield::Bitfield;
+use crate::geometry::{Geometry, PieceIndex, Span};
+use crate::picker::ConnId;
+use crate::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK};
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::message::Message;
 
 /// From the last block of a piece to its verdict.
 const HASHING: Duration = Duration::from_millis(2);
@@ -30,6 +39,10 @@ pub enum Kind {
     FreeRider,
     /// Half of the blocks it sends are wrong.
     Liar,
+    /// Has everything, and never unchokes anybody.
+    Miser,
+    /// Says that it has everything, has nothing, and answers no request.
+    Boaster,
 }
 
 /// What a peer is, before it joins.
@@ -68,6 +81,8 @@ pub struct Node {
 enum Event {
     Join(usize),
     Leave(usize),
+    /// The two sides of a partition lose sight of each other.
+    Cut,
     Tick(usize),
     Dialled { node: usize, conn: ConnId, target: Option<usize> },
     Uplink { node: usize },
@@ -87,10 +102,28 @@ pub struct World {
     sequence: u64,
     facts: VecDeque<(usize, Fact)>,
     rng: fastrand::Rng,
+    pub weather: Weather,
+    pub record: Record,
+}
+
+/// What happens to the network itself.
+#[derive(Debug, Clone, Default)]
+pub struct Weather {
+    /// Nobody who joins from then on is told of anybody.
+    pub tracker_dies: Option<Duration>,
+    pub partition: Option<Partition>,
+}
+
+/// The nodes from this one on cannot reach the others, and the other way round, for a while.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    pub first: usize,
+    pub from: Duration,
+    pub until: Duration,
 }
 
 impl World {
-    pub fn new(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> World {
+    pub fn new(geometry: Geometry, natures: Vec<Nature>, weather: Weather, seed: u64) -> World {
         let node = |nature: Nature| Node {
             nature,
             swarm: None,
@@ -116,7 +149,12 @@ impl World {
             sequence: 0,
             facts: VecDeque::new(),
             rng: fastrand::Rng::with_seed(seed),
+            weather,
+            record: Record::default(),
         };
+        if let Some(Partition { from, .. }) = world.weather.partition {
+            world.at(from, Event::Cut);
+        }
         for node in 0..world.nodes.len() {
             world.at(world.nodes[node].nature.joins, Event::Join(node));
             if let Some(leaves) = world.nodes[node].nature.leaves {
@@ -148,6 +186,25 @@ impl World {
         }
     }
 
+    /// A short name for each node, by its kind and number.
+    pub fn names(&self) -> Vec<String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut name = |node: &Node| {
+            let letter = match node.nature.kind {
+                Kind::Seed => "S",
+                Kind::Honest => "",
+                Kind::FreeRider => "F",
+                Kind::Liar => "L",
+                Kind::Miser => "M",
+                Kind::Boaster => "B",
+            };
+            let count = counts.entry(letter).or_default();
+            *count += 1;
+            if letter == "S" && *count == 1 { "S".to_owned() } else { format!("{letter}{count}") }
+        };
+        self.nodes.iter().map(&mut name).collect()
+    }
+
     pub fn have(&self, node: usize) -> Option<&Bitfield> {
         self.nodes[node].swarm.as_ref().map(Swarm::have)
     }
@@ -166,6 +223,7 @@ impl World {
         match event {
             Event::Join(node) => self.join(node),
             Event::Leave(node) => self.leave(node),
+            Event::Cut => self.cut(),
             Event::Tick(node) => {
                 let now = self.instant();
                 let Some(swarm) = &mut self.nodes[node].swarm else { return };
@@ -195,7 +253,7 @@ impl World {
         let pieces = self.geometry.pieces();
         let nature = &self.nodes[node].nature;
         let have = match nature.kind {
-            Kind::Seed => Bitfield::full(pieces),
+            Kind::Seed | Kind::Miser => Bitfield::full(pieces),
             _ => Bitfield::new(pieces),
         };
         let config = Config {
@@ -208,15 +266,19 @@ impl World {
             super_seed: nature.super_seed,
             upload_limited: false,
             trackers: 1,
-            trace: false,
+            trace: true,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
         self.nodes[node].swarm = Some(swarm);
+        self.note(Moment::Joined { node });
         // The tracker knows those who came before, as the real one does.
         let known = |other: &usize| *other != node && self.nodes[*other].swarm.is_some();
         let mut others: Vec<usize> = (0..self.nodes.len()).filter(known).collect();
         self.rng.shuffle(&mut others);
         others.truncate(ADDRESSES);
+        if self.weather.tracker_dies.is_some_and(|at| at <= self.now) {
+            others.clear();
+        }
         let addrs = others.into_iter().map(address).collect();
         self.facts.push_back((node, Fact::Addresses { source: Source::Tracker, addrs }));
         let phase = Duration::from_millis(self.rng.u64(0..100));
@@ -228,6 +290,36 @@ impl World {
         conns.into_iter().for_each(|conn| self.hang_up(node, conn));
         self.nodes[node].swarm = None;
         self.nodes[node].gone = true;
+        self.note(Moment::Left { node });
+    }
+
+    /// Whether a partition stands between two nodes now.
+    fn apart(&self, a: usize, b: usize) -> bool {
+        let cut = |p: &Partition| {
+            (p.from..p.until).contains(&self.now) && (a < p.first) != (b < p.first)
+        };
+        self.weather.partition.as_ref().is_some_and(cut)
+    }
+
+    /// The connections between the two sides of the partition break.
+    fn cut(&mut self) {
+        let broken: Vec<(usize, ConnId)> = self
+            .links
+            .iter()
+            .filter(|link| link.open && self.apart(link.nodes[0], link.nodes[1]))
+            .flat_map(|link| [(link.nodes[0], link.conns[0]), (link.nodes[1], link.conns[1])])
+            .collect();
+        for (node, conn) in broken {
+            if let Some((link, _)) = self.nodes[node].conns.remove(&conn) {
+                self.links[link].open = false;
+                let end = End::Lost("the network is unreachable".to_owned());
+                self.facts.push_back((node, Fact::Gone { conn, end }));
+            }
+        }
+    }
+
+    fn note(&mut self, moment: Moment) {
+        self.record.note(self.now, moment);
     }
 
     fn dialled(&mut self, node: usize, conn: ConnId, target: Option<usize>) {
@@ -235,6 +327,7 @@ impl World {
         let mut from = address(node);
         from.set_port(40_000);
         let answer = target
+            .filter(|&target| !self.apart(node, target))
             .and_then(|target| self.nodes[target].swarm.as_mut())
             .and_then(|swarm| swarm.incoming(from, now));
         let (Some(target), Some(there)) = (target, answer) else {
@@ -273,9 +366,19 @@ impl World {
                 }
                 Action::Tell { conn, order } => self.tell(node, conn, order),
                 Action::HangUp { conn } => self.hang_up(node, conn),
-                Action::Finished => self.nodes[node].finished = Some(self.now),
+                Action::Finished => {
+                    self.nodes[node].finished = Some(self.now);
+                    self.note(Moment::Finished { node });
+                }
                 Action::Done => self.at(self.now, Event::Leave(node)),
-                Action::MorePeers | Action::GiveUp | Action::Decided(_) => {}
+                Action::Decided(decision) => {
+                    let at = self.now;
+                    let who = |conn| self.nodes[node].conns.get(&conn).map(|&(link, side)| {
+                        self.links[link].nodes[1 - side]
+                    });
+                    self.record.decided(at, node, &decision, who);
+                }
+                Action::MorePeers | Action::GiveUp => {}
             }
         }
     }
@@ -293,10 +396,14 @@ impl World {
 
     fn tell(&mut self, node: usize, conn: ConnId, order: Order) {
         let Some(&(link, side)) = self.nodes[node].conns.get(&conn) else { return };
-        let rides = self.nodes[node].nature.kind == Kind::FreeRider;
+        let kind = self.nodes[node].nature.kind;
         let pipe = &mut self.links[link].pipes[side];
         match order {
-            Order::Say(Message::Unchoke) if rides => {}
+            Order::Say(Message::Unchoke) if matches!(kind, Kind::FreeRider | Kind::Miser) => {}
+            Order::Say(Message::Reject(_)) if kind == Kind::Boaster => {}
+            Order::Say(Message::HaveNone | Message::Bitfield(_)) if kind == Kind::Boaster => {
+                pipe.write(Item::Message(Message::HaveAll));
+            }
             Order::Say(message) => pipe.write(Item::Message(message)),
             Order::Ask(spans) => {
                 for span in spans {
@@ -343,7 +450,7 @@ impl World {
             let (items, len) = pipe.send();
             let to = nodes[1 - side];
             let blocks = items.iter().filter(|item| matches!(item, Item::Block(..)));
-            let bytes: usize = blocks.map(Item::len).sum();
+            let bytes: usize = blocks.map(Item::size).sum();
             self.nodes[node].sent += bytes as u64;
             self.nodes[node].sending = true;
             let sent = self.now + Duration::from_secs_f64(len as f64 / self.nodes[node].nature.up);
@@ -387,6 +494,8 @@ impl World {
                         asked.remove(at);
                         messages.push(Message::Block(span));
                         self.nodes[node].received += u64::from(span.length);
+                        let from = self.links[link].nodes[1 - side];
+                        self.note(Moment::Block { from, to: node, bytes: span.length });
                         self.assemble(node, conn, span, bad);
                     }
                 }
@@ -417,11 +526,13 @@ impl World {
         let bad = blocks.iter().filter(|(_, bad)| *bad).map(|(conn, _)| *conn);
         let bad: BTreeSet<ConnId> = bad.collect();
         if bad.is_empty() {
+            self.note(Moment::Stored { node, piece });
             self.facts.push_back((node, Fact::Stored { piece }));
             for conn in self.nodes[node].blame.remove(&piece).unwrap_or_default() {
                 self.facts.push_back((node, Fact::Guilty { conn, piece }));
             }
         } else {
+            self.note(Moment::Corrupt { node, piece });
             let senders = blocks.iter().map(|(conn, _)| *conn).collect();
             self.nodes[node].blame.entry(piece).or_default().extend(bad);
             self.facts.push_back((node, Fact::Corrupt { piece, senders }));
