@@ -4,7 +4,10 @@
 //!   failure: [`RETRY_FIRST`], up to [`RETRY_MAX`].
 //! * Only so many dials are on the way at a time ([`HALF_OPEN_MAX`]); a home router counts them.
 //! * A banned address is never dialled again in this run.
-//! * What strangers tell is bounded: [`ADDRESSES_MAX`] in all, nothing that cannot be dialled.
+//! * What strangers tell is bounded: [`ADDRESSES_MAX`] in all, nothing that cannot be dialled. Peers,
+//!   the DHT and the local network have shares of it, so that they cannot crowd out what trackers and
+//!   the user name. An address counts for the best of those who named it; all are remembered.
+//! * Who finds no place takes that of a dead address: one that failed, most often first.
 //!
 //! Layer: decisions. Pure; owned by the swarm.
 
@@ -14,6 +17,11 @@ use std::time::{Duration, Instant};
 
 /// The most addresses we remember (libtorrent: 3,000). A tracker tells 200 at most at a time.
 const ADDRESSES_MAX: usize = 3_000;
+
+/// Of those, what anybody who finds us may have put there.
+const FROM_DHT_MAX: usize = 1_000;
+const FROM_PEX_MAX: usize = 1_000;
+const FROM_LSD_MAX: usize = 250;
 
 /// Dials on the way at a time. As many as there are connections by default, so that a list of dead
 /// addresses costs one time-out and not one for each.
@@ -39,6 +47,61 @@ pub enum Source {
     Incoming,
 }
 
+impl Source {
+    /// The word for it in `--from` and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Source::User => "user",
+            Source::Tracker => "tracker",
+            Source::Lsd => "lsd",
+            Source::Dht => "dht",
+            Source::Pex => "pex",
+            Source::Incoming => "incoming",
+        }
+    }
+
+    /// How many addresses that nobody better has named may be kept.
+    fn share(self) -> usize {
+        match self {
+            Source::User | Source::Tracker => ADDRESSES_MAX,
+            Source::Lsd => FROM_LSD_MAX,
+            Source::Dht => FROM_DHT_MAX,
+            Source::Pex | Source::Incoming => FROM_PEX_MAX,
+        }
+    }
+}
+
+/// Who named an address: one or several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sources(u8);
+
+impl Sources {
+    const ALL: [Source; 6] = {
+        use Source::{Dht, Incoming, Lsd, Pex, Tracker, User};
+        [User, Tracker, Lsd, Dht, Pex, Incoming]
+    };
+
+    pub fn one(source: Source) -> Sources {
+        Sources(1 << source as u8)
+    }
+
+    /// True if it was not among them.
+    pub fn insert(&mut self, source: Source) -> bool {
+        let before = self.0;
+        self.0 |= 1 << source as u8;
+        before != self.0
+    }
+
+    /// Best first.
+    pub fn iter(self) -> impl Iterator<Item = Source> {
+        Sources::ALL.into_iter().filter(move |&source| self.0 & (1 << source as u8) != 0)
+    }
+
+    pub fn best(self) -> Source {
+        self.iter().next().unwrap_or(Source::Incoming)
+    }
+}
+
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(match self {
@@ -54,7 +117,7 @@ impl std::fmt::Display for Source {
 
 #[derive(Debug)]
 struct Entry {
-    source: Source,
+    sources: Sources,
     state: State,
     /// Dials that failed, and connections that were of no use, since the last that was.
     failures: u32,
@@ -75,20 +138,63 @@ enum State {
 pub struct AddressBook {
     /// In order, so that a run in virtual time repeats.
     entries: BTreeMap<SocketAddr, Entry>,
+    /// How many of them count for each source.
+    shares: [usize; Sources::ALL.len()],
     /// Addresses from which a proven liar dialled us. Its port there says nothing.
     banned_ips: Vec<IpAddr>,
 }
 
 impl AddressBook {
-    /// Adds an address; true if it is new and can be dialled.
+    /// Adds an address; true if it is new and can be dialled. Of a known one it is noted who else
+    /// has named it.
     pub fn add(&mut self, addr: SocketAddr, source: Source, now: Instant) -> bool {
-        let full = ADDRESSES_MAX <= self.entries.len();
-        if !can_be_dialled(addr) || full || self.entries.contains_key(&addr) {
+        if !can_be_dialled(addr) {
             return false;
         }
-        let state = State::Idle(now);
-        self.entries.insert(addr, Entry { source, state, failures: 0, last_error: None });
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            self.shares[entry.sources.best() as usize] -= 1;
+            entry.sources.insert(source);
+            self.shares[entry.sources.best() as usize] += 1;
+            return false;
+        }
+        if !self.make_room(source) {
+            return false;
+        }
+        let (sources, state) = (Sources::one(source), State::Idle(now));
+        self.entries.insert(addr, Entry { sources, state, failures: 0, last_error: None });
+        self.shares[source as usize] += 1;
         true
+    }
+
+    /// Whether there is a place for one more address from this source, after a dead one has given
+    /// its own: one of the same source where that has used up its share, else of any. Trackers and
+    /// users, in a full book, also take the place of what others named and nobody has tried.
+    fn make_room(&mut self, source: Source) -> bool {
+        let share_used = source.share() <= self.shares[source as usize];
+        let is_full = ADDRESSES_MAX <= self.entries.len();
+        if !share_used && !is_full {
+            return true;
+        }
+        let dead = |(_, entry): &(&SocketAddr, &Entry)| {
+            let best = entry.sources.best();
+            let idle = matches!(entry.state, State::Idle(_));
+            let worse = entry.failures != 0 || (is_full && source < Source::Lsd && source < best);
+            idle && worse && best != Source::User && (!share_used || best == source)
+        };
+        let order = |(_, entry): &(&SocketAddr, &Entry)| (entry.failures, entry.sources.best());
+        let Some(addr) = self.entries.iter().filter(dead).max_by_key(order).map(|found| *found.0)
+        else {
+            return false;
+        };
+        if let Some(entry) = self.entries.remove(&addr) {
+            self.shares[entry.sources.best() as usize] -= 1;
+        }
+        true
+    }
+
+    /// Who named an address; `None` if it is not known.
+    pub fn sources(&self, addr: SocketAddr) -> Option<Sources> {
+        self.entries.get(&addr).map(|entry| entry.sources)
     }
 
     /// How many addresses are known, the banned ones left out.
@@ -109,8 +215,9 @@ impl AddressBook {
     /// Takes the address to dial next: the one with the fewest failures, those that the user named
     /// before others.
     pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, Source)> {
-        let best = self.ready(now).min_by_key(|(_, entry)| (entry.failures, entry.source))?;
-        let (addr, source) = (*best.0, best.1.source);
+        let best =
+            self.ready(now).min_by_key(|(_, entry)| (entry.failures, entry.sources.best()))?;
+        let (addr, source) = (*best.0, best.1.sources.best());
         self.entries.get_mut(&addr)?.state = State::Busy;
         Some((addr, source))
     }
@@ -187,6 +294,55 @@ mod tests {
             book.add(SocketAddr::from((n.to_be_bytes(), 1)), Source::Tracker, now);
         }
         assert_eq!(book.known(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn all_who_name_an_address_are_remembered_and_the_best_counts() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        let a = addr("10.0.0.1:1");
+        assert!(book.add(a, Source::Pex, now) && !book.add(a, Source::Tracker, now));
+        assert!(!book.add(a, Source::Dht, now) && !book.add(a, Source::Dht, now));
+        let sources: Vec<Source> = book.sources(a).unwrap().iter().collect();
+        assert_eq!(sources, [Source::Tracker, Source::Dht, Source::Pex]);
+        assert_eq!(book.next(now), Some((a, Source::Tracker)));
+        assert_eq!((book.shares[Source::Tracker as usize], book.shares.iter().sum()), (1, 1));
+    }
+
+    fn numbered(n: u32) -> SocketAddr {
+        SocketAddr::from(((0x0a00_0000 + n).to_be_bytes(), 1))
+    }
+
+    #[test]
+    fn strangers_cannot_crowd_out_trackers_and_users() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        for (n, source) in [Source::Pex, Source::Dht, Source::Lsd].into_iter().enumerate() {
+            (0..1500).for_each(|i| _ = book.add(numbered(n as u32 * 10_000 + i), source, now));
+        }
+        assert_eq!(book.known(), FROM_PEX_MAX + FROM_DHT_MAX + FROM_LSD_MAX);
+        // Trackers fill the rest, and then take the places of those that nobody has tried.
+        (0..4_000).for_each(|i| _ = book.add(numbered(50_000 + i), Source::Tracker, now));
+        assert_eq!(book.known(), ADDRESSES_MAX);
+        assert_eq!(book.shares[Source::Tracker as usize], ADDRESSES_MAX);
+        assert!(book.add(addr("192.0.2.1:1"), Source::User, now));
+        assert!(!book.add(addr("192.0.2.2:1"), Source::Pex, now));
+    }
+
+    #[test]
+    fn a_dead_address_gives_its_place_to_a_new_one() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        (0..1_500).for_each(|i| _ = book.add(numbered(i), Source::Pex, now));
+        let (dead, _) = book.next(now).unwrap();
+        assert!(!book.add(numbered(20_000), Source::Pex, now), "it may be alive");
+        book.failed(dead, "refused", false, now);
+        assert!(book.add(numbered(20_000), Source::Pex, now));
+        assert!(book.sources(dead).is_none() && !book.add(numbered(20_001), Source::Pex, now));
+        assert_eq!(book.known(), FROM_PEX_MAX);
+        // Those that the user named stay, dead or not.
+        let mut book = AddressBook::default();
+        (0..3_500).for_each(|i| _ = book.add(numbered(i), Source::User, now));
+        let (dead, _) = book.next(now).unwrap();
+        book.failed(dead, "refused", false, now);
+        assert!(!book.add(numbered(20_000), Source::Tracker, now) && book.sources(dead).is_some());
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Assembler {
     }
 
     fn stored(&mut self, piece: PieceIndex, verified: Verified) -> Result<()> {
-        self.storage.seal(verified);
+        self.storage.seal(verified)?;
         self.have.insert(piece);
         let _ = self.events.send(Event::Stored(verified));
         if self.blame.concerns(piece) {

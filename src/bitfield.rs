@@ -107,13 +107,23 @@ impl Bitfield {
     /// The pieces that are in both sets, in order. Sets of millions that have few in common are
     /// compared in microseconds: many bytes at once.
     pub fn common<'a>(&'a self, other: &'a Bitfield) -> impl Iterator<Item = PieceIndex> + 'a {
+        self.common_from(other, 0)
+    }
+
+    /// The same, from a piece on.
+    pub fn common_from<'a>(
+        &'a self,
+        other: &'a Bitfield,
+        begin: PieceIndex,
+    ) -> impl Iterator<Item = PieceIndex> + 'a {
         const STEP: usize = 64;
         let steps = self.bytes.chunks(STEP).zip(other.bytes.chunks(STEP)).enumerate();
+        let steps = steps.skip(begin as usize / (STEP * 8));
         let some =
             steps.filter(|(_, (a, b))| a.iter().zip(*b).fold(0, |any, (a, b)| any | a & b) != 0);
         some.flat_map(move |(step, _)| {
-            let first = (step * STEP * 8) as u32;
-            let end = self.len.min(other.len).min(first.saturating_add((STEP * 8) as u32));
+            let first = ((step * STEP * 8) as u32).max(begin);
+            let end = (((step + 1) * STEP * 8) as u32).min(self.len).min(other.len);
             (first..end).filter(move |&piece| self.contains(piece) && other.contains(piece))
         })
     }

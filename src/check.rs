@@ -14,8 +14,8 @@ use anyhow::{Context, Result};
 
 use crate::bitfield::Bitfield;
 use crate::resume;
-use crate::storage::Layout;
 use crate::storage::folder::{Access, Folder, Status};
+use crate::storage::{Aside, Layout};
 use pieces::{Job, News};
 
 /// What a check has found out.
@@ -27,6 +27,8 @@ pub struct Found {
     pub differ: Bitfield,
     /// Files that are not what the torrent says, whatever their pieces are; in order.
     pub troubles: Vec<(usize, Trouble)>,
+    /// Of the pieces that matched, those whose bytes are kept aside.
+    pub aside: Bitfield,
 }
 
 /// Why a file is not what the torrent says, without looking at its bytes.
@@ -58,8 +60,10 @@ pub struct Existing {
     pub have: Bitfield,
     /// How many pieces are there and wrong: data that will be replaced.
     pub differ: u32,
-    /// Whether every file is there and has its size, the empty ones too.
+    /// Whether every wanted file is there and has its size, the empty ones too.
     pub sound: bool,
+    /// The verified pieces that are not in the files.
+    pub aside: Aside,
     /// Whether a resume file was trusted for a part of it at least.
     pub resumed: bool,
 }
@@ -79,19 +83,33 @@ pub fn start(layout: &Layout, force: bool, progress: Progress) -> Result<Option<
         Some(kept) => (kept.have, kept.doubt, true),
         None => (Bitfield::new(pieces), Bitfield::full(pieces), false),
     };
-    let Some(found) = run(layout, &wanted, progress)? else { return Ok(None) };
+    let aside = Aside::load(layout);
+    let Some(found) = run_with(layout, &aside, &wanted, progress)? else { return Ok(None) };
+    // What a resume file vouches for is where it was; of the rest the check has found out.
+    let aside = aside.only(|piece| have.contains(piece) || found.aside.contains(piece));
     found.have.iter().for_each(|piece| {
         have.insert(piece);
     });
-    let sound = found.troubles.is_empty();
-    Ok(Some(Existing { have, differ: found.differ.count(), sound, resumed }))
+    let sound = !found.troubles.iter().any(|(file, _)| layout.is_chosen(*file));
+    let differ = found.differ.count();
+    Ok(Some(Existing { have, differ, sound, aside, resumed }))
 }
 
-/// Checks the `wanted` pieces. `None` if `progress` stopped it.
+/// Checks the `wanted` pieces in the files. `None` if `progress` stopped it.
 pub fn run(layout: &Layout, wanted: &Bitfield, progress: Progress) -> Result<Option<Found>> {
-    let pieces = layout.geometry().pieces();
-    let mut found =
-        Found { have: Bitfield::new(pieces), differ: Bitfield::new(pieces), troubles: Vec::new() };
+    run_with(layout, &Aside::default(), wanted, progress)
+}
+
+/// As [`run`], but pieces that are kept aside are looked for there first.
+pub fn run_with(
+    layout: &Layout,
+    aside: &Aside,
+    wanted: &Bitfield,
+    progress: Progress,
+) -> Result<Option<Found>> {
+    let none = Bitfield::new(layout.geometry().pieces());
+    let (have, differ) = (none.clone(), none.clone());
+    let mut found = Found { have, differ, troubles: Vec::new(), aside: none };
     let folder = match Folder::open(layout.folder()) {
         Ok(folder) => Some(folder),
         // Nothing is there yet; pieces of nothing but padding are complete all the same.
@@ -105,7 +123,7 @@ pub fn run(layout: &Layout, wanted: &Bitfield, progress: Progress) -> Result<Opt
         Some(folder) => folder.open_file(&layout.components(file), Access::Read),
         None => Err(io::ErrorKind::NotFound.into()),
     };
-    let job = Job { layout, sizes: &sizes, wanted, open: &open };
+    let job = Job { layout, aside, sizes: &sizes, wanted, open: &open };
     let flow = pieces::hash(&job, progress, &mut |news| {
         found.note(layout, news);
         ControlFlow::Continue(())
@@ -124,6 +142,10 @@ impl Found {
                 if hashes.check(piece, hash).is_some() =>
             {
                 self.have.insert(piece);
+            }
+            News::Aside(piece) => {
+                self.have.insert(piece);
+                self.aside.insert(piece);
             }
             News::Hash(piece, _) => _ = self.differ.insert(piece),
             // Zeros that do not match never were data.

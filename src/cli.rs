@@ -6,14 +6,18 @@
 //!
 //! Layer: programs.
 
+mod completions;
 mod create;
 mod decode;
 mod exit;
 pub mod flags;
 mod get;
 mod help;
+mod hook;
 pub mod input;
+mod man;
 mod output;
+mod place;
 mod show;
 mod signals;
 mod tracker;
@@ -29,7 +33,7 @@ pub use exit::Exit;
 use flags::Args;
 use output::Output;
 
-use crate::printable::printable;
+use crate::printable::{clipped, printable};
 use crate::terminal::eprint_line;
 
 /// The whole program: reads the command line, runs the command, reports how it ended.
@@ -42,6 +46,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
         Err(err) if output::is_closed_pipe(&err) => Exit::Done.into(),
+        Err(err) if err.is::<Misuse>() => report(&err, Exit::Usage),
         Err(err) if err.is::<view::GaveUp>() => report(&err, Exit::GaveUp),
         Err(err) => report(&err, Exit::Failed),
     }
@@ -62,12 +67,26 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "completions" => completions(args),
+        "man" => print(&man::page()),
         _ => {
             eprint_line(&help::text(args, flags::Help::Short));
             Ok(Exit::Usage)
         }
     }
 }
+
+/// The command line is wrong, which shows only when the torrent is known.
+#[derive(Debug)]
+pub struct Misuse(String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
 
 /// The one operand that a command takes. If there is none, or more than one, `None`, and standard
 /// error has said so: the command ends with [`Exit::Usage`].
@@ -80,6 +99,18 @@ fn one_operand(args: &Args) -> Option<&OsStr> {
                 "piecemeal: {command} takes one operand, not {count}; see piecemeal {command} --help"
             ));
             None
+        }
+    }
+}
+
+fn completions(args: &Args) -> Result<Exit> {
+    let Some(shell) = one_operand(args) else { return Ok(Exit::Usage) };
+    match completions::script(&shell.to_string_lossy()) {
+        Some(script) => print(&script),
+        None => {
+            let (shell, shells) = (clipped(&shell.to_string_lossy(), 40), completions::SHELLS);
+            eprint_line(&format!("piecemeal: {shell}: completions are for {}", shells.join(", ")));
+            Ok(Exit::Usage)
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::check::pieces::{self, Job, News};
 use crate::geometry::{Geometry, PIECE_LEN_MAX, PIECES_MAX};
 use crate::hash::{PieceHashes, Sha1};
 use crate::metainfo::{self, Metainfo};
-use crate::storage::Layout;
+use crate::storage::{Aside, Layout};
 use files::Source;
 
 /// How many pieces a torrent of a usual size is to have at most: with 1,001 to 2,000 of them the
@@ -134,7 +134,9 @@ impl Plan {
         let wanted = Bitfield::full(self.geometry.pieces());
         let sizes: Vec<u64> = self.sources.iter().map(|source| source.length).collect();
         let open = |file: usize| -> io::Result<File> { File::open(&self.sources[file].path) };
-        let job = Job { layout: &layout, sizes: &sizes, wanted: &wanted, open: &open };
+        let aside = Aside::default();
+        let job =
+            Job { layout: &layout, aside: &aside, sizes: &sizes, wanted: &wanted, open: &open };
         let mut hashes = vec![Sha1([0; 20]); self.geometry.pieces() as usize];
         let mut failed = None;
         let flow = pieces::hash(&job, progress, &mut |news| match news {
@@ -142,7 +144,9 @@ impl Plan {
                 hashes[piece as usize] = hash;
                 ControlFlow::Continue(())
             }
-            News::Absent(_) => unreachable!("every file is as long as it was found to be"),
+            News::Absent(_) | News::Aside(_) => {
+                unreachable!("every file is as long as it was found to be")
+            }
             News::Unreadable(_, file, err) => {
                 failed = Some((file, err));
                 ControlFlow::Break(())

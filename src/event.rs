@@ -42,6 +42,8 @@ pub enum Event {
     Accepted { socket: TcpStream, addr: SocketAddr },
     /// A tracker did something, for the log.
     Tracker(crate::tracker::Report),
+    /// All bytes were written, or their reader has gone.
+    Streamed(crate::stream::End),
     /// The router at home did something.
     PortMap(crate::port_map::Report),
     /// The disk failed: this run ends.

@@ -13,9 +13,12 @@
 //! 4. **Endgame.** When no block is left unasked, a peer that could send more is asked for blocks
 //!    that others owe us for a while; the first answer wins, the others get a `cancel`.
 //!
+//! With [`in_order`] the first three give way to the order of the pieces.
+//!
 //! Layer: decisions. Pure: no clock but an argument, no peers but numbers. Owned by the swarm.
 
 mod begun;
+mod in_order;
 mod rarity;
 
 use std::collections::BTreeMap;
@@ -65,6 +68,10 @@ pub enum Reason {
     Random,
     /// So many of the peers have it, none is rarer.
     Rarest { have: u32, peers: u32 },
+    /// The next in order.
+    InOrder,
+    /// In order, and others hold it up for a while.
+    Urgent { due: Duration },
     /// Nothing is left unasked; this block is owed by somebody else for a while.
     Endgame { due: Duration },
     /// This peer has nothing else that we lack.
@@ -80,6 +87,10 @@ impl std::fmt::Display for Reason {
             Reason::Join => f.write_str("the piece is begun, finish it first"),
             Reason::Random => f.write_str("one of the first pieces, at random"),
             Reason::Rarest { have, peers } => write!(f, "rarest, {have} of {peers} peers have it"),
+            Reason::InOrder => f.write_str("the next in order"),
+            Reason::Urgent { due } => {
+                write!(f, "next in order, asked elsewhere {} ms ago", due.as_millis())
+            }
             Reason::Endgame { due } => {
                 write!(f, "endgame, asked elsewhere {} ms ago", due.as_millis())
             }
@@ -106,6 +117,8 @@ pub struct Candidate<'a> {
     pub has: &'a Bitfield,
     /// The pieces it may be asked for although it chokes us (BEP 6); `None` when it does not.
     pub only: Option<&'a [PieceIndex]>,
+    /// Its blocks take long, and somebody quicker has what is needed next (in order only).
+    pub slow: bool,
 }
 
 impl Candidate<'_> {
@@ -118,6 +131,15 @@ pub struct Picker {
     geometry: Geometry,
     /// The verified pieces.
     have: Bitfield,
+    /// The pieces that are to be fetched, the verified ones among them.
+    wanted: Bitfield,
+    wanted_bytes: u64,
+    /// Those that are not verified yet.
+    missing: u32,
+    missing_bytes: u64,
+    in_order: bool,
+    /// No piece before this one is missing.
+    first: PieceIndex,
     /// Pieces with a block asked or arrived, not verified yet. In order, so that runs repeat.
     begun: BTreeMap<PieceIndex, Begun>,
     /// The pieces that are neither had nor begun, rarest first.
@@ -134,15 +156,23 @@ impl Picker {
         assert_eq!(have.len(), geometry.pieces(), "a bitfield of this torrent");
         let mut rarity = Rarity::new(geometry.pieces(), &mut rng);
         have.iter().for_each(|piece| rarity.remove(piece));
-        Picker {
+        let mut picker = Picker {
             geometry,
             have,
+            wanted: Bitfield::full(geometry.pieces()),
+            wanted_bytes: 0,
+            missing: 0,
+            missing_bytes: 0,
+            in_order: false,
+            first: 0,
             begun: BTreeMap::new(),
             rarity,
             suspects: Vec::new(),
             unasked: 0,
             rng,
-        }
+        };
+        picker.count_missing();
+        picker
     }
 
     pub fn have(&self) -> &Bitfield {
@@ -186,7 +216,7 @@ impl Picker {
 
     /// The first piece that we lack and no connected peer has.
     pub fn unavailable(&self) -> Option<PieceIndex> {
-        let lacking = (0..self.geometry.pieces()).filter(|&piece| !self.have.contains(piece));
+        let lacking = (0..self.geometry.pieces()).filter(|&piece| self.lacks(piece));
         lacking.into_iter().find(|&piece| self.availability(piece) == 0)
     }
 
@@ -201,6 +231,25 @@ impl Picker {
         picked: &mut Vec<(Span, Reason)>,
     ) {
         let goal = picked.len() + count;
+        if self.in_order {
+            self.pick_in_order(peer, goal, now, picked);
+        } else {
+            self.pick_rarest(peer, goal, peers, now, picked);
+        }
+        if picked.len() < goal {
+            self.pick_again(peer, goal, now, picked);
+        }
+    }
+
+    /// Rules 1 to 3.
+    fn pick_rarest(
+        &mut self,
+        peer: &Candidate,
+        goal: usize,
+        peers: u32,
+        now: Instant,
+        picked: &mut Vec<(Span, Reason)>,
+    ) {
         if self.unasked != 0 {
             self.pick_begun(peer, true, goal, now, picked);
             if !self.offers_rarer(peer, peers) {
@@ -214,9 +263,6 @@ impl Picker {
         }
         if picked.len() < goal && self.unasked != 0 {
             self.pick_begun(peer, false, goal, now, picked);
-        }
-        if picked.len() < goal {
-            self.pick_again(peer, goal, now, picked);
         }
     }
 
@@ -271,7 +317,8 @@ impl Picker {
     /// A second peer has got a piece that only one had. What the first owes of it may be had of the
     /// other; if it has pieces that nobody else has, its time is worth more than ours.
     pub fn spared(&self, piece: PieceIndex, only: impl Fn(ConnId) -> bool) -> Vec<(ConnId, Span)> {
-        let begun = self.begun.get(&piece).filter(|_| self.availability(piece) == 2);
+        let begun =
+            self.begun.get(&piece).filter(|_| !self.in_order && self.availability(piece) == 2);
         let Some(begun) = begun else { return Vec::new() };
         begun
             .asked()
@@ -400,7 +447,10 @@ impl Picker {
         let owed = self.end(piece);
         self.rarity.remove(piece);
         self.suspects.retain(|&suspect| suspect != piece);
-        self.have.insert(piece);
+        if self.have.insert(piece) && self.wanted.contains(piece) {
+            self.missing -= 1;
+            self.missing_bytes -= u64::from(self.geometry.piece_len(piece));
+        }
         owed
     }
 

@@ -6,6 +6,7 @@
 //! d 8:bitfield  N:...                         as in BEP 3, one bit a piece
 //!   5:files     l i size e i time e ... e     of each stored file, in order; nanoseconds
 //!                                             since 1970; -1 and 0: not there
+//!   5:aside l i size e i time e e           of the file with what is kept aside, if there is one
 //!   9:info hash 20:...
 //!   7:version   i1e
 //! e
@@ -19,6 +20,7 @@
 //!
 //! Layer: hands. Nobody owns it between runs; while one writes, `storage::Writing` holds it locked.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 
@@ -26,8 +28,8 @@ use anyhow::{Context, Result};
 
 use crate::bencode::{self, Dictionary};
 use crate::bitfield::Bitfield;
-use crate::storage::Layout;
 use crate::storage::folder::{Access, Folder, Kind};
+use crate::storage::{Aside, Layout};
 
 const VERSION: i64 = 1;
 
@@ -68,6 +70,10 @@ pub fn load(layout: &Layout) -> Option<Resumed> {
         return None;
     }
     let mut doubt = Bitfield::new(pieces);
+    let aside = Aside::load(layout);
+    let then: Option<Vec<i64>> =
+        dict.list("aside").and_then(|list| list.iter().map(bencode::Value::int).collect());
+    let kept = then.is_some_and(|then| then == stamp(&folder, &[layout.aside_name().as_ref()]));
     for ((file, now), then) in now.iter().zip(noted.as_chunks::<2>().0) {
         // A file that was not there then and is not there now has not changed, but nobody has it:
         // it was removed while the run that wrote this went on.
@@ -75,9 +81,17 @@ pub fn load(layout: &Layout) -> Option<Resumed> {
             continue;
         }
         for piece in layout.pieces_of(*file) {
+            // What is kept aside is not in this file, whatever has become of it.
+            if kept && aside.contains(piece) {
+                continue;
+            }
             doubt.insert(piece);
             have.remove(piece);
         }
+    }
+    for piece in aside.pieces().filter(|_| !kept) {
+        doubt.insert(piece);
+        have.remove(piece);
     }
     Some(Resumed { have, doubt })
 }
@@ -92,7 +106,10 @@ pub fn save(layout: &Layout, have: &Bitfield) -> Result<()> {
 fn write(layout: &Layout, have: &Bitfield) -> io::Result<()> {
     let folder = Folder::open(layout.folder())?;
     let files = stamps(layout, &folder).into_iter().flat_map(|(_, stamp)| stamp.map(bencode::int));
+    let aside = stamp(&folder, &[layout.aside_name().as_ref()]);
+    let aside = (aside != MISSING).then_some(aside.map(bencode::int));
     let bytes = Dictionary::new()
+        .list("aside", aside.into_iter().flatten())
         .bytes("bitfield", have.as_bytes())
         .list("files", files)
         .bytes("info hash", layout.torrent().info_hash.0)
@@ -135,15 +152,17 @@ fn read(folder: &Folder, name: &str) -> Option<Vec<u8>> {
 /// Size and time of each stored file, with its index; [`MISSING`] for what is no file.
 fn stamps(layout: &Layout, folder: &Folder) -> Vec<(usize, [i64; 2])> {
     let stored = layout.files().iter().enumerate().filter(|(_, file)| file.is_stored());
-    stored
-        .map(|(index, _)| match folder.status(&layout.components(index)) {
-            Ok(status) if status.kind == Kind::File => {
-                let time = i64::try_from(status.modified).unwrap_or(0);
-                (index, [i64::try_from(status.size).unwrap_or(i64::MAX), time])
-            }
-            _ => (index, MISSING),
-        })
-        .collect()
+    stored.map(|(index, _)| (index, stamp(folder, &layout.components(index)))).collect()
+}
+
+fn stamp(folder: &Folder, components: &[&OsStr]) -> [i64; 2] {
+    match folder.status(components) {
+        Ok(status) if status.kind == Kind::File => {
+            let time = i64::try_from(status.modified).unwrap_or(0);
+            [i64::try_from(status.size).unwrap_or(i64::MAX), time]
+        }
+        _ => MISSING,
+    }
 }
 
 #[cfg(all(test, unix))]

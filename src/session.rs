@@ -26,6 +26,7 @@
 //!
 //! Layer: head.
 
+mod disk;
 mod finders;
 mod links;
 mod run;
@@ -45,6 +46,7 @@ use crate::metainfo::Metainfo;
 use crate::port_map;
 use crate::proxy::Proxy;
 use crate::storage::Layout;
+use crate::stream::Output;
 use crate::swarm::{Account, Decision, Goal, Status};
 use crate::trace::Trace;
 use crate::tracker::Report;
@@ -70,6 +72,10 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Ask the local network too (BEP 14), unless the torrent is private.
+    pub lsd: bool,
+    /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
+    pub pex: bool,
     /// Connections at most.
     pub max_peers: usize,
     /// Give up after so long without a byte.
@@ -81,6 +87,12 @@ pub struct Options {
     /// Bytes a second over all connections.
     pub download_limit: Limit,
     pub upload_limit: Limit,
+    /// Fetch the pieces in their order, not the rarest first.
+    pub in_order: bool,
+    /// Write the only file that is wanted there while it comes.
+    pub stream: Option<Output>,
+    /// Whoever called removes the data at the end: nothing is written down about it.
+    pub temporary: bool,
     /// Only give: data that is not all there is an error.
     pub seed_only: bool,
     /// Hash everything that is on disk, whatever the resume file says.
@@ -93,10 +105,10 @@ impl Options {
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
         let trackers = torrent.trackers.clone();
         let layout = Layout::below(Arc::new(torrent), dir);
-        Options { trackers, ..Options::at(layout) }
+        Options { trackers, lsd: true, pex: true, ..Options::at(layout) }
     }
 
-    /// The usual, at a place of one's own choice and without trackers.
+    /// The usual, at a place of one's own choice and with `peers` only.
     pub fn at(layout: Layout) -> Options {
         Options {
             layout,
@@ -106,12 +118,17 @@ impl Options {
             proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            lsd: false,
+            pex: false,
             max_peers: 50,
             stop_timeout: None,
             goal: None,
             super_seed: false,
             download_limit: Limit::none(),
             upload_limit: Limit::none(),
+            in_order: false,
+            stream: None,
+            temporary: false,
             seed_only: false,
             check: false,
             trace: Trace::off(),
@@ -139,7 +156,7 @@ pub enum Update {
     Tracker(Report),
     /// What the router at home said to our wish to be reachable.
     PortMap(port_map::Report),
-    /// Every piece is verified; from now on it only gives.
+    /// Every wanted piece is verified; from now on it only gives.
     Complete(Status),
     Decided(Decision),
 }
@@ -147,7 +164,7 @@ pub enum Update {
 /// What was on disk at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// Verified pieces, of so many.
+    /// Verified pieces, of so many: of those that are wanted.
     pub have: u32,
     pub pieces: u32,
     /// Pieces that have bytes on disk, but not the right ones. They will be replaced.
@@ -159,8 +176,10 @@ pub struct Found {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every piece is verified and in its place, and the goal, if there was one, is reached.
+    /// Every wanted piece is verified and in its place, and the goal, if there was one, is reached.
     Complete,
+    /// Whoever read the stream has left.
+    ReaderLeft,
     /// [`Stopper::stop`] was called.
     Stopped,
     /// Nothing came within the time that was given.

@@ -15,6 +15,8 @@
 //! * Room is reserved before it is mapped, so a full disk is an error and not a SIGBUS; where it
 //!   cannot be reserved, or mapped, the same two ends write and read the file itself.
 //! * What is there is never cut: a file longer than the torrent says is an error.
+//! * Files that are not wanted are neither made nor touched: what they share with wanted ones is kept
+//!   [`aside`].
 //! * A file is opened when its first byte is written. Empty files and their folders are made at the
 //!   start, since no byte will ever ask for them.
 //! * Whoever writes holds the resume file (`.HASH.piecemeal`) locked and empty: a second writer is
@@ -37,6 +39,7 @@
 //!
 //! Layer: hands. `unsafe` is here (and in the dispatch of `hash`) only.
 
+mod aside;
 mod backing;
 mod bus_error;
 #[cfg(all(test, target_os = "linux"))]
@@ -52,8 +55,9 @@ pub mod room;
 mod tests;
 mod writing;
 
+pub use aside::Aside;
 pub use backing::{READ_STEP, read_steps};
 pub use layout::{Layout, Part};
-pub use open::open;
+pub use open::{open, open_with};
 pub use reading::{Reading, Slices, zeros};
 pub use writing::{WARM_LEN, Writing};

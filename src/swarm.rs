@@ -19,6 +19,7 @@ mod dialling;
 mod extended;
 mod giving;
 mod peer;
+mod pex;
 mod status;
 mod super_seed;
 mod talk;
@@ -70,6 +71,12 @@ pub struct Config {
     pub super_seed: bool,
     /// The user has set a limit to what goes out.
     pub upload_limited: bool,
+    /// Peers come from the trackers and the user only (BEP 27).
+    pub private: bool,
+    /// The pieces to fetch; all of them if it is not given.
+    pub wanted: Option<Bitfield>,
+    /// The pieces come in their order, not the rarest first.
+    pub in_order: bool,
     /// How many trackers will be asked.
     pub trackers: usize,
     /// Whether every decision is told, and not only those that matter.
@@ -158,7 +165,7 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
-    /// Every piece is verified. Without a goal this is the end.
+    /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
     Done,
@@ -213,6 +220,8 @@ pub struct Swarm {
     last_block: Instant,
     last_call_for_peers: Instant,
     last_eviction: Instant,
+    /// When it is looked next who is to be told of other peers.
+    next_exchange: Instant,
     /// When somebody who dialled us found no place.
     turned_away: Option<Instant>,
     tracker_answers: usize,
@@ -248,9 +257,17 @@ impl Totals {
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
+        let choker = Choker::new(rng.fork(), now);
+        let mut picker = Picker::new(config.geometry, have, rng.fork());
+        if let Some(wanted) = &config.wanted {
+            picker = picker.wanting(wanted.clone());
+        }
+        if config.in_order {
+            picker = picker.in_order();
+        }
         let mut swarm = Swarm {
-            choker: Choker::new(rng.fork(), now),
-            picker: Picker::new(config.geometry, have, rng.fork()),
+            choker,
+            picker,
             super_seed: None,
             rng,
             config,
@@ -265,6 +282,7 @@ impl Swarm {
             last_block: now,
             last_call_for_peers: now,
             last_eviction: now,
+            next_exchange: now,
             last_choice: now,
             complete_since: None,
             done: false,
@@ -275,7 +293,7 @@ impl Swarm {
             finished: false,
         };
         swarm.check_finished(now);
-        if swarm.config.super_seed {
+        if swarm.config.super_seed && swarm.have().is_full() {
             swarm.super_seed();
         }
         swarm
@@ -286,6 +304,9 @@ impl Swarm {
         match fact {
             Fact::Addresses { source, addrs } => {
                 self.tracker_answers += usize::from(source == Source::Tracker);
+                if self.config.private && !matches!(source, Source::User | Source::Tracker) {
+                    return;
+                }
                 for addr in addrs {
                     self.book.add(addr, source, now);
                 }
@@ -314,6 +335,7 @@ impl Swarm {
         self.dial(now);
         self.ask_everybody(now);
         self.give(now);
+        self.tell_of_others(now);
         let waited = now.saturating_duration_since(self.last_block);
         if self.config.stop_timeout.is_some_and(|limit| limit <= waited) && !self.finished {
             self.actions.push(Action::GiveUp);
@@ -330,18 +352,15 @@ impl Swarm {
         self.picker.have()
     }
 
-    /// Bytes that are not verified yet.
+    /// Bytes of wanted pieces that are not verified yet.
     pub fn left(&self) -> u64 {
-        let geometry = self.picker.geometry();
-        let missing = geometry.pieces() - self.have().count();
-        // Only the last piece may be shorter than the others.
-        let short = match geometry.pieces().checked_sub(1) {
-            Some(last) if !self.have().contains(last) => {
-                geometry.piece_length() - geometry.piece_len(last)
-            }
-            _ => 0,
-        };
-        u64::from(missing) * u64::from(geometry.piece_length()) - u64::from(short)
+        self.picker.wanted_bytes().1
+    }
+
+    /// Whether every wanted piece is verified. If not all pieces are wanted that makes us a partial
+    /// seed (BEP 21): one that fetches nothing more, and does not have all.
+    pub fn complete_for_us(&self) -> bool {
+        self.picker.wanted().1 == 0
     }
 
     /// Bytes of blocks received in this run.
@@ -350,7 +369,7 @@ impl Swarm {
     }
 
     fn check_finished(&mut self, now: Instant) {
-        if self.have().is_full() && !self.finished {
+        if self.complete_for_us() && !self.finished {
             self.finished = true;
             self.complete_since = Some(now);
             self.actions.push(Action::Finished);

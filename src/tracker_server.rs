@@ -53,6 +53,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::hash::Sha1;
 use crate::listener::Listening;
+use crate::lsd::interfaces;
 use crate::registry::{Limits, Reach, Registry, reach};
 
 pub use keeper::{Outcome, Sighting, Via};
@@ -190,7 +191,7 @@ fn udp_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// This machine's address on its way to the rest of the world. Nothing is sent: connecting a UDP
+/// This machine's address on its way to the rest of the world, or else any of its own. Nothing is sent: connecting a UDP
 /// socket only looks the route up. The destinations are those reserved for documentation.
 fn home(v6: bool) -> Option<IpAddr> {
     let (any, there): (IpAddr, IpAddr) = if v6 {
@@ -198,10 +199,14 @@ fn home(v6: bool) -> Option<IpAddr> {
     } else {
         (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
     };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((there, 9)).ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified() && reach(ip) != Reach::Machine).then_some(ip)
+    let route = || {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((there, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let useful = |ip: &IpAddr| !ip.is_unspecified() && reach(*ip) != Reach::Machine;
+    // A network without a way out has addresses too.
+    route().filter(useful).or_else(|| interfaces::addresses(v6).find(useful))
 }
 
 /// The address that a client is known by. One from the public network is taken at what its packets

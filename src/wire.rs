@@ -3,7 +3,7 @@
 //! ```text
 //! both:  handshake, 68 bytes           [`handshake`]
 //! both:  messages, as many as they like, in any order, until one hangs up   [`message`]
-//! both:  what they agreed on beyond that            [`extended`], [`metadata`]
+//! both:  what they agreed on beyond that            [`extended`], [`metadata`], [`pex`]
 //! ```
 //!
 //! Layer: values. Knows no sockets: readers and writers bring the bytes.
@@ -12,6 +12,7 @@ pub mod extended;
 pub mod handshake;
 pub mod message;
 pub mod metadata;
+pub mod pex;
 
 /// The peer broke the protocol: the rule that it broke, for a log line. The connection ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -93,7 +93,7 @@ fn over_ipv6() {
     let place = Place::new(&fixture);
     let seeder = Seed::default().at(IpAddr::V6(Ipv6Addr::LOCALHOST)).start(&fixture);
     // Without --listen: an IPv4 address there must not forbid to dial IPv6, but is another test's.
-    let run = Run::piecemeal(&["get"]).arg(&place.torrent).arg("-d").arg(&place.data);
+    let run = Run::piecemeal(&["get", "--no-lsd"]).arg(&place.torrent).arg("-d").arg(&place.data);
     run.peers([seeder.addr]).run().expect(0);
     fixture.assert_in(&place.data);
 }
@@ -220,7 +220,8 @@ fn out_names_the_file_or_the_folder_itself() {
     let fixture = four_mib();
     let (place, seeder) = (Place::new(&fixture), Seeder::start(&fixture));
     let out = place.data.join("other name");
-    let run = Run::piecemeal(&["get", "--listen", &own_ip().to_string()]).arg(&place.torrent);
+    let run =
+        Run::piecemeal(&["get", "--no-lsd", "--listen", &own_ip().to_string()]).arg(&place.torrent);
     run.arg("--out").arg(&out).peers([seeder.addr]).run().expect(0);
     assert_eq!(fs::read(&out).expect("the file"), *fixture.data);
     assert_eq!(files_below(&place.data), [out]);
@@ -228,7 +229,8 @@ fn out_names_the_file_or_the_folder_itself() {
     let fixture = Recipe::tree("tree").with("a/b", 100_000).make();
     let (place, seeder) = (Place::new(&fixture), Seeder::start(&fixture));
     let out = place.data.join("folder");
-    let run = Run::piecemeal(&["get", "--listen", &own_ip().to_string()]).arg(&place.torrent);
+    let run =
+        Run::piecemeal(&["get", "--no-lsd", "--listen", &own_ip().to_string()]).arg(&place.torrent);
     run.arg("--out").arg(&out).peers([seeder.addr]).run().expect(0);
     assert_eq!(files_below(&place.data), [out.join("a/b")]);
     assert_eq!(fs::read(out.join("a/b")).expect("the file"), *fixture.data);
@@ -238,7 +240,7 @@ fn out_names_the_file_or_the_folder_itself() {
 fn a_torrent_from_standard_input_goes_to_the_current_folder() {
     let fixture = four_mib();
     let (place, seeder) = (Place::new(&fixture), Seeder::start(&fixture));
-    let run = Run::piecemeal(&["get", "--listen", &own_ip().to_string(), "-"]);
+    let run = Run::piecemeal(&["get", "--no-lsd", "--listen", &own_ip().to_string(), "-"]);
     let run = run.stdin(fixture.torrent(&[])).in_folder(&place.data);
     run.peers([seeder.addr]).run().expect(0);
     fixture.assert_in(&place.data);
@@ -288,7 +290,7 @@ fn a_reader_of_the_news_that_leaves_early_does_not_make_it_complete() {
     let fixture = four_mib();
     let place = Place::new(&fixture);
     let mut child = std::process::Command::new(support::run::binary())
-        .args(["get", "--json", "--no-tracker", "--peer", "127.0.0.1:9", "--dir"])
+        .args(["get", "--json", "--no-tracker", "--no-lsd", "--peer", "127.0.0.1:9", "--dir"])
         .args([&place.data, &place.torrent])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())

@@ -72,7 +72,7 @@ impl Arena {
     fn run(&self, bad: &[Peer], meanwhile: impl FnOnce(Dialler) + Send) -> Result<Ended, String> {
         let torrent = self.folder.file("two.torrent", &self.fixture.torrent(&[]));
         let data = self.folder.folder("data");
-        let running = Run::piecemeal(&["get", "-v", "--port"])
+        let running = Run::piecemeal(&["get", "--no-lsd", "-v", "--port"])
             .arg(self.client.port().to_string())
             .arg("--listen")
             .arg(self.client.ip().to_string())

@@ -48,11 +48,12 @@ fn seed(fixture: &Fixture, addr: SocketAddr) -> (Place, Running) {
     let place = Place::new(fixture);
     fixture.write_to(&place.data);
     let (ip, port) = (addr.ip().to_string(), addr.port().to_string());
-    let mut running = Run::piecemeal(&["seed", "--json", "--no-tracker", "--no-port-map"])
-        .args(["--listen", &ip, "--port", &port, "-d"])
-        .arg(&place.data)
-        .arg(&place.torrent)
-        .start();
+    let mut running =
+        Run::piecemeal(&["seed", "--json", "--no-tracker", "--no-lsd", "--no-port-map"])
+            .args(["--listen", &ip, "--port", &port, "-d"])
+            .arg(&place.data)
+            .arg(&place.torrent)
+            .start();
     running.wait_for(r#""event":"complete""#);
     (place, running)
 }
@@ -88,7 +89,14 @@ fn a_proxy_that_says_no_is_quoted() {
     let Some(proxy) = Proxy::start() else { return };
     let fixture = Recipe::file("refused.bin", 100_000).make();
     let place = Place::new(&fixture);
-    let get = Run::piecemeal(&["get", "--trace=swarm", "--no-tracker", "--stop-timeout", "1"]);
+    let get = Run::piecemeal(&[
+        "get",
+        "--no-lsd",
+        "--trace=swarm",
+        "--no-tracker",
+        "--stop-timeout",
+        "1",
+    ]);
     let get = get.args(["--proxy", &proxy.url("me:wrong"), "--peer", "127.0.0.1:9"]);
     let ended = get.arg(&place.torrent).arg("-d").arg(&place.data).run().expect(3);
     assert!(ended.stderr.contains("the proxy: wrong name or password"), "{}", ended.stderr);

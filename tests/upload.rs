@@ -51,7 +51,8 @@ impl Giver {
 
     fn start_at(addr: SocketAddr, command: &str, place: Place, args: &[&str]) -> Giver {
         let (ip, port) = (addr.ip().to_string(), addr.port().to_string());
-        let run = Run::piecemeal(&[command, "-v", "--listen", &ip, "--port", &port]).args(args);
+        let run = Run::piecemeal(&[command, "--no-lsd", "-v", "--listen", &ip, "--port", &port])
+            .args(args);
         let running = run.arg("-d").arg(&place.data).arg(&place.torrent).start();
         let mut giver = Giver { place, running, addr };
         let json = args.contains(&"--json");
@@ -414,13 +415,14 @@ fn those_that_get_give_to_each_other() {
     let addrs = [free_addr(), free_addr(), free_addr()];
     let gets = addrs.map(|addr| {
         let place = Place::new(&fixture);
-        let run = Run::piecemeal(&["get", "--json", "--no-tracker", "--seed-time", "0.05"])
-            .args(["--listen", &addr.ip().to_string(), "--port", &addr.port().to_string()])
-            .peers(addrs.iter().filter(|other| **other != addr))
-            .peers([seed.addr])
-            .arg("-d")
-            .arg(&place.data)
-            .arg(&place.torrent);
+        let run =
+            Run::piecemeal(&["get", "--json", "--no-tracker", "--no-lsd", "--seed-time", "0.05"])
+                .args(["--listen", &addr.ip().to_string(), "--port", &addr.port().to_string()])
+                .peers(addrs.iter().filter(|other| **other != addr))
+                .peers([seed.addr])
+                .arg("-d")
+                .arg(&place.data)
+                .arg(&place.torrent);
         (run.start(), place)
     });
     for (running, place) in gets {

@@ -26,7 +26,7 @@ use super::Progress;
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 use crate::hash::{Hasher, Sha1};
-use crate::storage::{Layout, Part, READ_STEP, read_steps, room, zeros};
+use crate::storage::{Aside, Layout, Part, READ_STEP, read_steps, room, zeros};
 
 /// A worker has one file open at a time, so this is also a limit on descriptors: well below the 64
 /// of a narrow limit (`ulimit -n`).
@@ -38,6 +38,8 @@ const NEWS_MAX: usize = 64;
 /// What is to be hashed.
 pub struct Job<'a> {
     pub layout: &'a Layout,
+    /// Pieces that may be here, and not in the files.
+    pub aside: &'a Aside,
     /// How long each file is; 0 if it is not there, or no file.
     pub sizes: &'a [u64],
     pub wanted: &'a Bitfield,
@@ -48,6 +50,8 @@ pub struct Job<'a> {
 /// What a worker tells.
 #[derive(Debug)]
 pub enum News {
+    /// A piece matched its hash, and is kept aside.
+    Aside(PieceIndex),
     /// A piece was read, and is not only zeros.
     Hash(PieceIndex, Sha1),
     /// A piece is nothing but zeros, as it is before it was ever written: this is their hash.
@@ -151,7 +155,11 @@ impl<'a> Worker<'a> {
     }
 
     fn look_at(&mut self, span: Span) -> News {
-        let Job { layout, sizes, .. } = *self.job;
+        let Job { layout, aside, sizes, .. } = *self.job;
+        if aside.contains(span.piece) && self.is_aside(span) {
+            self.done(u64::from(span.length));
+            return News::Aside(span.piece);
+        }
         let there = |part: Part| part.at + part.length as u64 <= sizes[part.file];
         let news = if !layout.parts(span).all(|part| !part.stored || there(part)) {
             News::Absent(span.piece)
@@ -167,6 +175,14 @@ impl<'a> Worker<'a> {
         };
         self.done(u64::from(span.length));
         news
+    }
+
+    /// Whether a piece is what its slot holds.
+    fn is_aside(&self, span: Span) -> bool {
+        let mut hasher = Hasher::new();
+        let read = self.job.aside.read_each(span, &mut |bytes| hasher.update(bytes));
+        let hashes = &self.job.layout.torrent().piece_hashes;
+        read.is_ok() && hashes.check(span.piece, hasher.finish()).is_some()
     }
 
     fn is_hole(&mut self, part: Part) -> bool {

@@ -1,5 +1,6 @@
-//! The command line: one table of commands and one of flags, from which the parser and the help
-//! are made. A flag that is not in the table does not exist; its help cannot be forgotten.
+//! The command line: one table of commands and one of flags, from which the parser, the help, the
+//! man page and the completions are made. A flag that is not in the table does not exist; its help
+//! cannot be forgotten.
 //!
 //! Names and habits are aria2c's where it has one, else those of transmission-cli and rqbit.
 //!
@@ -10,12 +11,14 @@ mod value;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::proxy::Proxy;
+use crate::select::Selection;
+use table::HABITS;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
@@ -39,6 +42,8 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_lsd: bool,
+    pub no_pex: bool,
     pub no_port_map: bool,
     pub proxy: Option<Proxy>,
     pub max_peers: Option<u16>,
@@ -46,7 +51,14 @@ pub struct Args {
     /// Go on uploading until so many sizes of the torrent have gone out, or for so long.
     pub seed_ratio: Option<f64>,
     pub seed_time: Option<Duration>,
+    pub keep_seeding: bool,
+    /// What to run when a download is complete.
+    pub on_complete: Option<OsString>,
     pub super_seed: bool,
+    /// The files to fetch; all, unless given.
+    pub select: Selection,
+    pub list: bool,
+    pub sequential: bool,
     /// Bytes a second; 0 means no limit.
     pub max_download_limit: u64,
     pub max_upload_limit: u64,
@@ -94,18 +106,30 @@ pub struct Flag {
     set: fn(&mut Args, Value) -> Result<()>,
 }
 
-/// Reads a command line (without the program's name).
+/// Reads a command line (without the program's name). Flags may come before their command: what they
+/// mean is decided when all has been read.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args> {
     let mut args = Args::default();
+    let mut given = Vec::new();
     let mut parser = lexopt::Parser::from_args(words);
     while let Some(word) = parser.next()? {
-        let flag = match word {
-            lexopt::Arg::Value(operand) if args.command.is_empty() => {
-                args.command = command_named(&operand)?;
+        let (flag, long) = match word {
+            lexopt::Arg::Value(word) if !args.command.is_empty() => {
+                args.operands.push(word);
                 continue;
             }
-            lexopt::Arg::Value(operand) => {
-                args.operands.push(operand);
+            lexopt::Arg::Value(word) if word == "help" => {
+                args.help = Some(Help::Long);
+                continue;
+            }
+            // `piecemeal x.torrent`: what is plainly a torrent is to be downloaded.
+            lexopt::Arg::Value(word) if is_torrent(&word) => {
+                args.command = "get";
+                args.operands.push(word);
+                continue;
+            }
+            lexopt::Arg::Value(word) => {
+                args.command = command_named(&word)?;
                 continue;
             }
             // `-h` is the short help, the long form the long one; all else is the table's.
@@ -113,53 +137,127 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args> {
                 args.help = Some(Help::Short);
                 continue;
             }
-            // transmission-create's and rqbit's letter for a tracker.
-            lexopt::Arg::Short('t') => flag_named("announce").expect("in the table"),
-            lexopt::Arg::Short(letter) => FLAGS
-                .iter()
-                .find(|flag| flag.short == Some(letter))
-                .with_context(|| format!("unknown option -{letter}"))?,
+            lexopt::Arg::Short(letter) => {
+                let name = letter.to_string();
+                let flag = flag_named(&name, args.command);
+                (flag.with_context(|| hint(&name, format!("unknown option -{letter}")))?, false)
+            }
             lexopt::Arg::Long(name) => {
-                flag_named(name).with_context(|| unknown("option --", name, long_names()))?
+                let near = || hint(name, unknown("option --", name, long_names()));
+                let flag = flag_named(name, args.command).filter(|_| 1 < name.len());
+                (flag.with_context(near)?, true)
             }
         };
         let raw = match flag.value {
-            None => None,
+            None if !long || is_on(flag, parser.optional_value())? => None,
+            None => continue,
             Some(name) if name.starts_with('[') => parser.optional_value(),
             Some(name) => {
                 let value = parser.value().ok();
                 Some(value.with_context(|| format!("--{} needs a value: {name}", flag.long))?)
             }
         };
-        (flag.set)(&mut args, Value { flag: flag.long, raw })?;
+        given.push((flag, raw));
+    }
+    for (flag, raw) in given {
+        let flag = of_command(flag, args.command);
         check_place(&args, flag)?;
+        (flag.set)(&mut args, Value { flag: flag.long, raw })?;
     }
     Ok(args)
 }
 
+/// A switch is on, but for `--switch=false`; aria2 has its switches so.
+fn is_on(flag: &Flag, value: Option<OsString>) -> Result<bool> {
+    match value.as_ref().map(|value| value.to_string_lossy()).as_deref() {
+        None | Some("true" | "yes") => Ok(true),
+        Some("false" | "no") => Ok(false),
+        Some(value) => {
+            let value = crate::printable::clipped(value, 40);
+            bail!("--{} {value}: expected nothing, true or false", flag.long)
+        }
+    }
+}
+
+/// Whether the first word needs no command before it: nothing but a torrent is written so.
+fn is_torrent(word: &OsString) -> bool {
+    let text = word.to_string_lossy();
+    let command = COMMANDS.iter().any(|c| c.name == text || c.aliases.contains(&&*text));
+    let looks = text == "-" || text.contains("://") || text.starts_with("magnet:");
+    !command && (looks || text.ends_with(".torrent") || Path::new(word).is_file())
+}
+
 /// A flag that its command does not know is an error, not a wish that is silently ignored.
 fn check_place(args: &Args, flag: &Flag) -> Result<()> {
-    if !args.command.is_empty() && !flag.on.is_empty() && !flag.on.contains(&args.command) {
+    if !args.command.is_empty() && !flag.is_on(args.command) {
         bail!("--{} belongs to {}, not to {}", flag.long, flag.on.join(", "), args.command);
     }
     Ok(())
 }
 
-fn flag_named(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.long == name || flag.aliases.contains(&name))
+impl Flag {
+    /// Whether it belongs to a command.
+    pub fn is_on(&self, command: &str) -> bool {
+        self.on.is_empty() || self.on.contains(&command)
+    }
+
+    /// Whether it answers to a name, or to a letter.
+    fn is_called(&self, name: &str) -> bool {
+        let mut letter = [0; 4];
+        let short = self.short.map(|short| &*short.encode_utf8(&mut letter));
+        self.long == name || short == Some(name) || self.aliases.contains(&name)
+    }
+
+    /// All its letters.
+    pub fn letters(&self) -> impl Iterator<Item = char> {
+        let one = |alias: &&str| alias.len() == 1;
+        let aliases = self.aliases.iter().filter(move |a| one(a)).flat_map(|a| a.chars());
+        self.short.into_iter().chain(aliases)
+    }
+
+    /// All its names that are written with two dashes, the first of them its own.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let aliases = self.aliases.iter().copied().filter(|alias| 1 < alias.len());
+        std::iter::once(self.long).chain(aliases)
+    }
+}
+
+/// The flag of that name or letter; of several that share a letter, the one of the command.
+fn flag_named(name: &str, command: &str) -> Option<&'static Flag> {
+    let mut called = FLAGS.iter().filter(|flag| flag.is_called(name));
+    let first = called.clone().next();
+    called.find(|flag| flag.is_on(command)).or(first)
+}
+
+/// The flag of a command that shares its letter with this one, which was written before the command.
+fn of_command(flag: &'static Flag, command: &str) -> &'static Flag {
+    let other = |other: &&Flag| {
+        let takes = other.value.is_some() == flag.value.is_some();
+        takes && other.is_on(command) && other.letters().any(|c| flag.letters().any(|d| c == d))
+    };
+    if flag.is_on(command) { flag } else { FLAGS.iter().find(other).unwrap_or(flag) }
+}
+
+/// What to write instead of a flag of another client that has no equal here.
+fn hint(name: &str, unknown: String) -> String {
+    match HABITS.iter().find(|(names, _)| names.contains(&name)) {
+        Some((_, hint)) => format!("{}: {hint}", unknown.split(';').next().unwrap_or_default()),
+        None => unknown,
+    }
 }
 
 fn long_names() -> impl Iterator<Item = &'static str> {
-    FLAGS.iter().map(|flag| flag.long)
+    FLAGS.iter().flat_map(Flag::names)
 }
 
 fn command_named(word: &OsString) -> Result<&'static str> {
     let word = word.to_string_lossy();
+    let names = || COMMANDS.iter().flat_map(|c| c.aliases.iter().chain([&c.name])).copied();
     COMMANDS
         .iter()
         .find(|command| command.name == word || command.aliases.contains(&&*word))
         .map(|command| command.name)
-        .with_context(|| unknown("command ", &word, COMMANDS.iter().map(|c| c.name)))
+        .with_context(|| unknown("command ", &word, names()))
 }
 
 /// "unknown X", with the nearest name that exists if one is near. `kind` ends with what is written
@@ -215,21 +313,62 @@ mod tests {
         let said = |line: &str| format!("{:#}", args(line).unwrap_err());
         assert_eq!(said("gte x"), "unknown command gte; did you mean get?");
         assert_eq!(said("get x --prot 1"), "unknown option --prot; did you mean --port?");
-        assert_eq!(said("get x --port 99999"), "--port 99999: expected a port, 1 to 65535");
+        assert_eq!(
+            said("get x --port 99999"),
+            "--port 99999: expected a port, 1 to 65535, or 0 for any"
+        );
         assert_eq!(said("show x --port 1"), "--port belongs to get, seed, not to show");
+        assert_eq!(said("--port 1 show x"), "--port belongs to get, seed, not to show");
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
+        assert_eq!(
+            said("--listen 127.0.0.1:1 get x"),
+            "--listen 127.0.0.1:1: expected an IP address"
+        );
+        assert_eq!(said("get x --check=maybe"), "--check maybe: expected nothing, true or false");
+        assert!(said("-x 16 x.torrent").starts_with("unknown option -x: "));
+        assert!(said("get --d x").starts_with("unknown option --d"));
+    }
+
+    #[test]
+    fn what_users_of_other_clients_write() {
+        let read = |line: &str| args(line).unwrap();
+        // aria2c
+        let a =
+            read("-d /data --seed-time=0 --max-upload-limit=50K --check-integrity=true x.torrent");
+        assert_eq!((a.command, &*a.operands), ("get", &["x.torrent".into()][..]));
+        assert_eq!((a.dir, a.check, a.max_upload_limit), (Some("/data".into()), true, 51_200));
+        assert!(read("-S x.torrent").list && read("--show-files magnet:?xt=1").list);
+        let a = read("-V --bt-tracker=http://a,http://b --continue=true x.torrent");
+        assert_eq!((a.check, a.version, a.announce.len()), (true, false, 1));
+        assert_eq!(read("--hash-check-only=true x.torrent").command, "verify");
+        assert!(!read("get x --check=false").check);
+        assert!(read("-V").version);
+        // transmission-cli, transmission-show, transmission-create, mktorrent
+        let a = read("-w /data -f ./done.sh -p 7000 http://localhost/x");
+        assert_eq!((a.dir, a.port, a.command), (Some("/data".into()), Some(7000), "get"));
+        assert_eq!(read("info x").command, "show");
+        let a = read("create -p -t udp://a -w http://b x");
+        assert_eq!((a.private, a.announce.len(), a.web_seeds.len()), (true, 1, 1));
+        assert_eq!(read("-w http://b create x").web_seeds, ["http://b"]);
+        // webtorrent, rqbit
+        assert!(read("download x --keep-seeding").keep_seeding);
+        assert_eq!(read("download --output-folder /data x").dir, Some("/data".into()));
+        assert_eq!(read("help get").help, Some(Help::Long));
     }
 
     #[test]
     fn no_name_is_given_twice() {
-        let mut names: Vec<&str> =
-            FLAGS.iter().flat_map(|f| f.aliases.iter().copied().chain([f.long])).collect();
-        let mut letters: Vec<char> = FLAGS.iter().filter_map(|f| f.short).collect();
-        let (all, all_letters) = (names.len(), letters.len());
-        names.sort_unstable();
-        names.dedup();
-        letters.sort_unstable();
-        letters.dedup();
-        assert_eq!((names.len(), letters.len()), (all, all_letters));
+        let unique = |mut names: Vec<String>, of: &str| {
+            names.sort_unstable();
+            let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+            assert_eq!(twice, None, "of {of}");
+        };
+        unique(FLAGS.iter().flat_map(Flag::names).map(str::to_owned).collect(), "all");
+        for command in COMMANDS {
+            let own = FLAGS.iter().filter(|flag| flag.is_on(command.name));
+            unique(own.flat_map(Flag::letters).map(String::from).collect(), command.name);
+        }
+        let commands = COMMANDS.iter().flat_map(|c| c.aliases.iter().chain([&c.name]));
+        unique(commands.map(|name| (*name).to_owned()).collect(), "commands");
     }
 }

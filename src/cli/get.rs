@@ -11,15 +11,17 @@ use anyhow::{Result, anyhow, bail};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::flags::Args;
+use super::hook::Hook;
 use super::input::{self, Input};
 use super::output::is_closed_pipe;
+use super::place::{self, Place};
 use super::view::View;
-use super::{Exit, one_operand, signals};
+use super::{Exit, Misuse, one_operand, show, signals};
 use crate::limit::Limit;
-use crate::metainfo::Metainfo;
 use crate::printable::printable;
-use crate::session::{Options, Outcome, Session};
-use crate::storage::Layout;
+use crate::select::Selection;
+use crate::session::{Options, Outcome, Session, Update};
+use crate::stream::Output;
 use crate::swarm::Goal;
 use crate::terminal::eprint_line;
 use crate::trace::{TOPICS, Trace};
@@ -28,14 +30,18 @@ use crate::trace::{TOPICS, Trace};
 const GLANCE: Duration = Duration::from_millis(100);
 
 pub fn run(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, (goal != Goal::default()).then_some(goal), false)
+    let stays = args.keep_seeding || args.seed_ratio.is_some() || args.seed_time.is_some();
+    transfer(args, stays.then(|| goal(args)), false)
+}
+
+/// When it has given enough. A ratio of 0 is none, as aria2 has it.
+fn goal(args: &Args) -> Goal {
+    Goal { ratio: args.seed_ratio.filter(|&ratio| 0.0 < ratio), time: args.seed_time }
 }
 
 /// `piecemeal seed`: as `get`, of data that is all there, until the goal or Ctrl-C.
 pub fn seed(args: &Args) -> Result<Exit> {
-    let goal = Goal { ratio: args.seed_ratio, time: args.seed_time };
-    transfer(args, Some(goal), true)
+    transfer(args, Some(goal(args)), true)
 }
 
 fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
@@ -49,6 +55,9 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
+    if args.json && place::is_stream(args) {
+        return Err(Misuse("-o - and --json both want standard output".to_owned()).into());
+    }
     let torrent = match input::load(operand, args.proxy.as_ref())? {
         Input::Torrent(torrent) => torrent,
         Input::Magnet(_) => bail!(
@@ -56,64 +65,88 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
              which is not spoken here; use the .torrent file"
         ),
     };
+    if args.list {
+        return show::list(&torrent, args.json);
+    }
     let name = torrent.name.clone();
     let super_seed = args.super_seed;
-    let options = Options { goal, seed_only, super_seed, ..options(args, *torrent, trace)? };
-    let place = options.layout.root();
+    let trackers = torrent.trackers.clone();
+    let place = place::place(args, Arc::from(torrent), Selection::default())?;
+    let usual = options(args, &place, trackers, trace);
+    let options = Options { goal, seed_only, super_seed, ..usual };
+    let kept = place.layout.root().display().to_string();
+    let kept = place.temporary.is_none().then_some(kept);
+    let mut hook = Hook::new(args, &options.layout);
     let interrupted = signals::catch()?;
     let session = Session::start(options)?;
     let mut view = View::new(args, &trace);
     view.name(&name);
-    let followed = follow(&session, &interrupted, &mut view);
+    let followed = follow(&session, &interrupted, &mut view, &mut hook);
     if followed.is_err() {
         session.stopper().stop();
     }
     let summary = session.join()?;
     view.finish();
-    let exit = followed.and_then(|()| view.end(&name, &place.display().to_string(), &summary));
+    if summary.outcome == Outcome::Complete && !seed_only {
+        hook.start()?;
+    }
+    let exit = followed.and_then(|()| view.end(&name, kept.as_deref(), &summary));
     match exit {
         // Whoever left while we were downloading must not read from the exit code that all is there.
         Err(err) if summary.outcome != Outcome::Complete && is_closed_pipe(&err) => {
             Err(anyhow!("stopped before the end: {err:#}"))
         }
-        exit => exit,
+        exit => hook.wait().and(exit),
     }
 }
 
-fn options(args: &Args, torrent: Metainfo, trace: Trace) -> Result<Options> {
-    let mut trackers = torrent.trackers.clone();
+fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Trace) -> Options {
     trackers.extend(args.announce.iter().cloned());
     if args.no_tracker {
         trackers.clear();
     }
-    let torrent = Arc::new(torrent);
-    let layout = match &args.out {
-        Some(out) if out.as_os_str() == "-" => {
-            bail!("cannot download to standard output yet: name a file with --out")
-        }
-        Some(out) => Layout::at(torrent, out)?,
-        None => Layout::below(torrent, args.dir.clone().unwrap_or(".".into())),
-    };
-    let usual = Options::at(layout);
-    Ok(Options {
+    let usual = Options::at(place.layout.clone());
+    Options {
         listen: args.listen,
         port: args.port,
         port_map: !args.no_port_map,
         proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
+        lsd: !args.no_lsd,
+        pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),
         stop_timeout: args.stop_timeout,
+        in_order: args.sequential || place.streams,
+        stream: place.streams.then_some(standard_output as Output),
+        temporary: place.temporary.is_some(),
         check: args.check,
         download_limit: Limit::of(args.max_download_limit),
         upload_limit: Limit::of(args.max_upload_limit),
         trace,
         ..usual
-    })
+    }
+}
+
+/// Standard output as it is: the library's own cuts what goes out into lines.
+fn standard_output() -> std::io::Result<Box<dyn std::io::Write>> {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        let own = std::io::stdout().as_fd().try_clone_to_owned()?;
+        Ok(Box::new(std::fs::File::from(own)))
+    }
+    #[cfg(not(unix))]
+    Ok(Box::new(std::io::stdout()))
 }
 
 /// Shows what happens until the session has ended.
-fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Result<()> {
+fn follow(
+    session: &Session,
+    interrupted: &AtomicBool,
+    view: &mut View,
+    hook: &mut Hook,
+) -> Result<()> {
     let mut stopping = false;
     loop {
         if interrupted.load(Ordering::Relaxed) && !stopping {
@@ -121,7 +154,12 @@ fn follow(session: &Session, interrupted: &AtomicBool, view: &mut View) -> Resul
             session.stopper().stop();
         }
         match session.updates().recv_timeout(GLANCE) {
-            Ok(update) => view.update(update)?,
+            Ok(update) => {
+                if let Update::Complete(_) = update {
+                    hook.start()?;
+                }
+                view.update(update)?;
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }

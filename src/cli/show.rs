@@ -41,13 +41,7 @@ fn display_path(torrent: &Metainfo, file: &File) -> String {
 }
 
 fn torrent_json(torrent: &Metainfo, piece_hashes: bool) -> String {
-    let file = |(number, file): (usize, &File)| {
-        Object::new()
-            .str("path", &display_path(torrent, file))
-            .num("length", file.length)
-            .num("number", number as u64)
-            .done()
-    };
+    let file = |numbered| file_json(torrent, numbered).done();
     let links = torrent.files.iter().filter_map(|file| Some((file, file.symlink.as_ref()?)));
     let link = |(file, target): (&File, &Vec<String>)| {
         Object::new().str("path", &file.path.join("/")).str("target", &target.join("/")).done()
@@ -134,6 +128,33 @@ fn torrent_text(out: &mut Output, torrent: &Metainfo, piece_hashes: bool) -> Res
     }
     out.line(format!("Magnet: {}", torrent.magnet()))?;
     out.line("Files:")?;
+    files_text(out, torrent)?;
+    if piece_hashes {
+        out.line("Piece Hashes:")?;
+        torrent.piece_hashes.as_slice().iter().try_for_each(|hash| out.line(hash.to_string()))?;
+    }
+    Ok(())
+}
+
+/// `get --list`: the files that can be selected.
+pub fn list(torrent: &Metainfo, json: bool) -> Result<Exit> {
+    let mut out = Output::new();
+    match json {
+        true => numbered_files(torrent).try_for_each(|f| out.line(file_json(torrent, f).done()))?,
+        false => files_text(&mut out, torrent)?,
+    }
+    out.finish()?;
+    Ok(Exit::Done)
+}
+
+fn file_json(torrent: &Metainfo, (number, file): (usize, &File)) -> Object {
+    Object::new()
+        .str("path", &display_path(torrent, file))
+        .num("length", file.length)
+        .num("number", number as u64)
+}
+
+fn files_text(out: &mut Output, torrent: &Metainfo) -> Result<()> {
     let digits = torrent.files.len().to_string().len();
     for (number, file) in numbered_files(torrent) {
         let path = printable(&display_path(torrent, file));
@@ -145,10 +166,6 @@ fn torrent_text(out: &mut Output, torrent: &Metainfo, piece_hashes: bool) -> Res
             let (path, target) = (printable(&path), printable(&target));
             out.line(format!("{number:>digits$}  {path} -> {target}  (a symlink, not created)"))?;
         }
-    }
-    if piece_hashes {
-        out.line("Piece Hashes:")?;
-        torrent.piece_hashes.as_slice().iter().try_for_each(|hash| out.line(hash.to_string()))?;
     }
     Ok(())
 }

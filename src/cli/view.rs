@@ -119,18 +119,21 @@ impl View {
         self.progress.finish();
     }
 
-    /// The last word.
-    pub fn end(&mut self, name: &str, place: &str, summary: &Summary) -> Result<Exit> {
+    /// The last word. `place` is where the data is kept, if it is.
+    pub fn end(&mut self, name: &str, place: Option<&str>, summary: &Summary) -> Result<Exit> {
         let status = &summary.status;
         let (exit, event) = match summary.outcome {
             Outcome::Complete => (Exit::Done, "complete"),
+            // As for `head`: whoever has read enough is content.
+            Outcome::ReaderLeft => (Exit::Done, "reader_left"),
             Outcome::Stopped => (Exit::Interrupted, "interrupted"),
             Outcome::GaveUp => (Exit::GaveUp, "gave_up"),
         };
         if self.json {
             let time = format!("{:.3}", summary.time.as_secs_f64());
             let accounts = json::array(summary.accounts.iter().map(account_json));
-            let object = status_json(event, status).str("path", place).raw("seconds", &time);
+            let object =
+                status_json(event, status).str_or_null("path", place).raw("seconds", &time);
             print(&object.raw("peers_used", &accounts).done())?;
         } else if !self.quiet {
             if self.verbose {
@@ -180,10 +183,14 @@ fn found_line(found: &Found) -> Option<String> {
     }
 }
 
-fn last_line(name: &str, place: &str, summary: &Summary) -> String {
+fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
     let status = &summary.status;
     let complete = status.have == status.pieces;
     match summary.outcome {
+        Outcome::ReaderLeft => format!(
+            "{name}: whoever read it has left; {} of {} pieces were here",
+            status.have, status.pieces
+        ),
         Outcome::Complete if status.downloaded == 0 && status.uploaded == 0 => {
             format!("{name}: complete; all {} pieces were there and verified", status.pieces)
         }
@@ -204,10 +211,15 @@ fn last_line(name: &str, place: &str, summary: &Summary) -> String {
                 given(status)
             )
         }
-        _ => format!(
-            "stopped: {} of {} pieces are verified and kept in {place}; the same command goes on",
-            status.have, status.pieces
-        ),
+        _ => {
+            let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);
+            match place {
+                Some(place) => {
+                    format!("{how_much} are verified and kept in {place}; the same command goes on")
+                }
+                None => format!("{how_much} were here; nothing is kept"),
+            }
+        }
     }
 }
 

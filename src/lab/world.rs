@@ -263,8 +263,11 @@ impl World {
             max_peers: ADDRESSES,
             stop_timeout: None,
             goal: Some(Goal::default()),
+            wanted: None,
+            in_order: false,
             super_seed: nature.super_seed,
             upload_limited: false,
+            private: false,
             trackers: 1,
             trace: true,
         };

@@ -166,6 +166,11 @@ impl Rarity {
         })
     }
 
+    /// The first piece, not before `begin`, of those that a peer has.
+    pub fn first_of(&self, has: &Bitfield, begin: PieceIndex) -> Option<PieceIndex> {
+        self.present.common_from(has, begin).next()
+    }
+
     /// Some piece of those that a peer has, from a random place on.
     pub fn random_of(&self, start: u32, has: &Bitfield) -> Option<PieceIndex> {
         let start = start as usize % self.order.len().max(1);

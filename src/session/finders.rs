@@ -3,6 +3,7 @@
 //! ```text
 //! listener ── Accepted ──┐
 //! trackers ── Report ────┼──► session's inbox
+//! lsd ─────── Addresses ─┤
 //! router ──── Report ────┘
 //! ```
 //!
@@ -16,15 +17,19 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Sender;
 
 use super::Options;
+use crate::address_book::Source;
 use crate::event::Event;
 use crate::listener::{self, Listening};
+use crate::lsd::Lsd;
 use crate::port_map::PortMap;
+use crate::swarm::Fact;
 use crate::tracker::{Me, Totals, Trackers};
 
 pub struct Finders<'env> {
     listening: &'env Listening,
     trackers: Trackers,
     totals: Arc<Totals>,
+    lsd: Option<Lsd>,
     port_map: Option<PortMap>,
 }
 
@@ -48,10 +53,21 @@ impl<'env> Finders<'env> {
             None if options.port_map => PortMap::start(me.port, options.listen, report),
             _ => None,
         };
+        let (info_hash, port) = (me.info_hash, me.port);
         let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
-        Ok(Finders { listening, trackers, totals, port_map })
+        // A private torrent's peers come from its trackers only (BEP 27); a proxy takes no datagrams.
+        let with_lsd = options.lsd && !options.layout.torrent().private && options.proxy.is_none();
+        let lsd = with_lsd.then(|| {
+            let sender = events.clone();
+            let report = move |addr| {
+                let fact = Fact::Addresses { source: Source::Lsd, addrs: vec![addr] };
+                let _ = sender.send(Event::Fact(fact));
+            };
+            Lsd::start(info_hash, port, options.listen, report)
+        });
+        Ok(Finders { listening, trackers, totals, lsd, port_map })
     }
 
     /// Asks for more peers, where the rules allow it.
@@ -79,6 +95,8 @@ impl<'env> Finders<'env> {
     /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
     pub fn stop(self) -> Farewell {
         self.listening.close();
+        // Nobody is left to read what its threads report, so none of them waits.
+        self.lsd.into_iter().for_each(Lsd::stop);
         if let Some(port_map) = self.port_map {
             port_map.stop();
         }

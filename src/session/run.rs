@@ -10,28 +10,28 @@
 //! Layer: head. The session's thread. Owns the swarm and the connections; all other threads are
 //! joined before it ends, but those of trackers that hang (they hold nothing).
 
-use std::ops::ControlFlow;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::disk::{keep, look, proofs, put_in_order};
 use super::finders::Finders;
 use super::links::{Links, Supplies, chunk_pool};
-use super::{Found, Options, Outcome, Summary, Update};
+use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
-use crate::check::{self, Existing};
+use crate::check::Existing;
 use crate::event::{DELIVERIES_MAX, Event};
-use crate::hash::{PieceHashes, VerifiedSet};
+use crate::hash::VerifiedSet;
 use crate::listener::Listening;
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::peer::writer::Task;
-use crate::resume;
 use crate::storage::{self, Reading, Writing};
+use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::{Me, Report};
 use crate::wire::extended::Offer;
@@ -56,27 +56,26 @@ pub struct Wires {
 /// The session's thread.
 pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
     let rng = fastrand::Rng::new();
-    let Some(Existing { have, sound, .. }) = look(options, &wires)? else {
+    let Some(mut existing) = look(options, &wires)? else {
         return Ok(nothing_to_do(options, Outcome::Stopped, None));
     };
-    if have.is_full() {
-        if !sound {
-            // Empty files are made, and a file that is too long is refused.
-            storage::open(&options.layout, &have)?;
-        }
-        resume::remove(&options.layout)?;
-        if options.goal.is_none() {
-            return Ok(nothing_to_do(options, Outcome::Complete, Some(have)));
+    let wanted = options.layout.wanted();
+    let done = wanted.iter().all(|piece| existing.have.contains(piece));
+    if done {
+        put_in_order(options, &mut existing)?;
+        if options.goal.is_none() && options.stream.is_none() {
+            return Ok(nothing_to_do(options, Outcome::Complete, Some(existing.have)));
         }
     } else if options.seed_only {
         let place = options.layout.root();
-        let (have, pieces) = (have.count(), have.len());
+        let (have, pieces) = (wanted.common(&existing.have).count(), wanted.count());
         bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
     }
-    let disk = if have.is_full() {
-        Disk { writing: None, reading: Reading::open(options.layout.clone())?, have }
+    let Existing { have, aside, .. } = existing;
+    let disk = if done {
+        Disk { writing: None, reading: Reading::open(options.layout.clone(), aside)?, have }
     } else {
-        let (writing, reading) = storage::open(&options.layout, &have)?;
+        let (writing, reading) = storage::open_with(&options.layout, &have, &aside)?;
         Disk { writing: Some(writing), reading, have }
     };
     let listening = match &options.proxy {
@@ -99,29 +98,6 @@ struct Disk {
     have: Bitfield,
 }
 
-/// Finds out what is on disk. `None`: the user stopped it.
-fn look(options: &Options, wires: &Wires) -> Result<Option<Existing>> {
-    let mut last = Instant::now();
-    let mut progress = |done, total| {
-        let stopped = wires.inbox.try_iter().any(|event| matches!(event, Event::Stop));
-        if TICK <= last.elapsed() {
-            last = Instant::now();
-            let _ = wires.updates.try_send(Update::Checking { done, total });
-        }
-        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let Some(existing) = check::start(&options.layout, options.check, &mut progress)? else {
-        return Ok(None);
-    };
-    let _ = wires.updates.try_send(Update::Found(Found {
-        have: existing.have.count(),
-        pieces: existing.have.len(),
-        different: existing.differ,
-        resumed: existing.resumed,
-    }));
-    Ok(Some(existing))
-}
-
 /// How many connections the operating system lets us have: each takes three descriptors (reader,
 /// writer, and the one that ends both), and some are needed beside them. `None`: it does not say.
 fn connections_max() -> Option<usize> {
@@ -129,13 +105,6 @@ fn connections_max() -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let descriptors: usize = line.split_whitespace().next()?.parse().ok()?;
     Some((descriptors.saturating_sub(DESCRIPTORS_BESIDE) / 3).max(1))
-}
-
-/// The proofs for what was checked a moment ago, or is vouched for by a resume file.
-fn proofs(hashes: &PieceHashes, have: &Bitfield) -> VerifiedSet {
-    let mut verified = VerifiedSet::new(have.len());
-    have.iter().filter_map(|piece| hashes.trust(piece)).for_each(|proof| verified.insert(proof));
-    verified
 }
 
 /// The end of a session that needed nobody.
@@ -152,15 +121,21 @@ fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
         size @ ..=METADATA_LEN_MAX => size as u32,
         _ => 0,
     };
+    let torrent = options.layout.torrent();
+    // Of the peers of a private torrent only its trackers speak (BEP 27).
+    let pex = options.pex && !torrent.private;
     Config {
         geometry: options.layout.geometry(),
         peer_id,
-        offer: Offer { port, metadata_size, pex: false },
+        offer: Offer { port, metadata_size, pex },
         max_peers: connections_max().map_or(options.max_peers, |max| max.min(options.max_peers)),
         stop_timeout: options.stop_timeout,
         goal: options.goal,
         super_seed: options.super_seed,
         upload_limited: options.upload_limit.is_set(),
+        private: torrent.private,
+        wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
+        in_order: options.in_order,
         trackers: options.trackers.iter().map(Vec::len).sum(),
         trace: options.trace.is_on(),
     }
@@ -177,6 +152,8 @@ struct Run<'scope, 'env> {
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
     /// What may be uploaded.
     verified: VerifiedSet,
+    /// Until it has ended.
+    stream: Option<Stream>,
     started: Instant,
     outcome: Option<Result<Outcome>>,
 }
@@ -228,6 +205,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
             reserved: Reserved::default().with_fast().with_extended(),
             trace: options.trace,
         };
+        let stream =
+            |output| Stream::start(&options.layout, reading.clone(), output, &wires.events);
+        let stream = options.stream.map(stream).transpose()?;
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         let supplies = Supplies {
             storage: reading,
@@ -236,8 +216,18 @@ impl<'scope, 'env> Run<'scope, 'env> {
             proxy: options.proxy.clone(),
         };
         let links = Links::new(scope, context, outlets, supplies);
-        let outcome = None;
-        Ok(Run { options, wires, swarm, links, finders, assembler, verified, started, outcome })
+        Ok(Run {
+            options,
+            wires,
+            swarm,
+            links,
+            finders,
+            assembler,
+            verified,
+            stream,
+            started,
+            outcome: None,
+        })
     }
 
     /// The loop.
@@ -255,6 +245,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 self.tick(now);
             }
             self.act(now);
+            if let Some(stream) = &mut self.stream {
+                stream.feed(&self.verified);
+            }
         }
         self.end()
     }
@@ -280,6 +273,11 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
+            Event::Streamed(End::Whole) => {
+                self.stream = None;
+                self.check_done();
+            }
             Event::PortMap(report) => {
                 self.options.trace.about("swarm", &report);
                 report.outside().into_iter().for_each(|port| self.finders.mapped(port));
@@ -359,16 +357,24 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
     }
 
-    /// Every piece is verified.
+    /// Every wanted piece is verified.
     fn finished(&mut self, now: Instant) {
         self.post_totals();
-        if self.assembler.is_some() {
+        // One that wanted a part only is no further copy of the torrent.
+        if self.assembler.is_some() && self.swarm.have().is_full() {
             self.finders.completed();
         }
-        if self.options.goal.is_none() {
-            self.outcome = Some(Ok(Outcome::Complete));
-        } else {
+        if self.options.goal.is_some() {
             let _ = self.wires.updates.try_send(Update::Complete(self.swarm.status(now)));
+        }
+        self.check_done();
+    }
+
+    /// Without a goal it is over when all is here, and has been written to whoever reads it.
+    fn check_done(&mut self) {
+        let done = self.swarm.complete_for_us() && self.stream.is_none();
+        if done && self.options.goal.is_none() {
+            self.outcome = Some(Ok(Outcome::Complete));
         }
     }
 
@@ -380,6 +386,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
         self.post_totals();
         self.links.close();
         drop(self.wires.inbox);
+        if let Some(stream) = self.stream {
+            stream.close();
+        }
         // After the inbox: a listener that is woken finds that nobody listens to it.
         let farewell = self.finders.stop();
         let saved = match self.assembler.map(ScopedJoinHandle::join) {
@@ -392,21 +401,4 @@ impl<'scope, 'env> Run<'scope, 'env> {
         saved?;
         Ok(Summary { outcome, status, accounts, time: now.duration_since(self.started) })
     }
-}
-
-/// Writes down what is verified, or removes the note where nothing is left to do.
-fn keep(options: &Options, mut writing: Writing, have: &Bitfield) -> Result<()> {
-    if have.is_full() {
-        writing.check_in_place()?;
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    if have.is_empty() {
-        // A note of nothing would only be litter.
-        drop(writing);
-        return resume::remove(&options.layout);
-    }
-    writing.flush()?;
-    drop(writing);
-    resume::save(&options.layout, have)
 }

@@ -17,8 +17,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::metainfo::{File, Metainfo};
+use crate::select::{self, Selection};
 
 /// A torrent and the place where its data is or goes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub struct Layout {
     folder: PathBuf,
     /// The component between the folder and the files' own paths.
     prefix: Option<OsString>,
+    /// Which files are wanted; `None`: all of them.
+    chosen: Option<Arc<[bool]>>,
 }
 
 /// A run of bytes inside one file.
@@ -46,19 +50,51 @@ impl Layout {
     /// The torrent's name is appended to `dir`, as `-d` has it.
     pub fn below(torrent: Arc<Metainfo>, dir: impl Into<PathBuf>) -> Layout {
         let prefix = Some(OsString::from(&torrent.name));
-        Layout { torrent, folder: whole(dir.into()), prefix }
+        Layout { torrent, folder: whole(dir.into()), prefix, chosen: None }
     }
 
     /// `out` is the file itself, or for several files the folder itself, as `--out` has it.
     pub fn at(torrent: Arc<Metainfo>, out: impl Into<PathBuf>) -> Result<Layout> {
         let out = out.into();
         if !torrent.single {
-            return Ok(Layout { torrent, folder: whole(out), prefix: None });
+            return Ok(Layout { torrent, folder: whole(out), prefix: None, chosen: None });
         }
         let name =
             out.file_name().with_context(|| format!("{}: not a file name", out.display()))?;
         let folder = whole(out.parent().map(Path::to_owned).unwrap_or_default());
-        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder })
+        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder, chosen: None })
+    }
+
+    /// The same with these files only: the others are neither made nor changed.
+    pub fn select(self, selection: &Selection) -> Result<Layout, select::Error> {
+        let chosen = selection.resolve(&self.torrent)?;
+        let all = self.torrent.files.iter().zip(&chosen).all(|(file, &c)| c || !file.is_stored());
+        Ok(Layout { chosen: (!all).then(|| chosen.into()), ..self })
+    }
+
+    /// Whether every file is wanted.
+    pub fn is_whole(&self) -> bool {
+        self.chosen.is_none()
+    }
+
+    /// The file that is wanted, if it is one alone.
+    pub fn only_file(&self) -> Option<usize> {
+        let mut files = (0..self.torrent.files.len()).filter(|&file| self.is_chosen(file));
+        files.next().filter(|_| files.next().is_none())
+    }
+
+    /// Whether a file is wanted, and is to be on disk.
+    pub fn is_chosen(&self, file: usize) -> bool {
+        self.torrent.files[file].is_stored()
+            && self.chosen.as_ref().is_none_or(|chosen| chosen[file])
+    }
+
+    /// The pieces that have a byte of a wanted file.
+    pub fn wanted(&self) -> Bitfield {
+        let pieces = self.geometry().pieces();
+        let Some(chosen) = &self.chosen else { return Bitfield::full(pieces) };
+        let files = chosen.iter().enumerate().filter(|(_, chosen)| **chosen);
+        Bitfield::with(pieces, files.flat_map(|(file, _)| self.pieces_of(file)))
     }
 
     pub fn torrent(&self) -> &Metainfo {
@@ -88,6 +124,11 @@ impl Layout {
     /// so it fits whatever the torrent's name is.
     pub fn resume_name(&self) -> String {
         format!(".{}.piecemeal", self.torrent.info_hash)
+    }
+
+    /// The name of the file that holds what is kept aside.
+    pub fn aside_name(&self) -> String {
+        self.resume_name() + ".aside"
     }
 
     /// A file's components below [`Layout::folder`]: at least one.

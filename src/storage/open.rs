@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
+use super::aside::{Aside, borders};
 use super::folder::{Access, Folder, Status};
 use super::layout::Layout;
 use super::reading::Reading;
@@ -15,12 +16,18 @@ use super::{bus_error, room};
 use crate::bitfield::Bitfield;
 use crate::units::size;
 
-/// Opens a torrent's files for writing and reading. `have` are the pieces that are verified.
+/// As [`open_with`], where nothing is kept aside.
+pub fn open(layout: &Layout, have: &Bitfield) -> Result<(Writing, Reading)> {
+    open_with(layout, have, &Aside::default())
+}
+
+/// Opens a torrent's files for writing and reading. `have` are the pieces that are verified, `aside`
+/// those of them that are not in the files.
 ///
 /// Creates the folder and the empty files; all others when their first byte comes. Refuses what
 /// would go wrong later: files that are too long, links, folders in a file's place, too little room
 /// on the disk, a second writer.
-pub fn open(layout: &Layout, have: &Bitfield) -> Result<(Writing, Reading)> {
+pub fn open_with(layout: &Layout, have: &Bitfield, aside: &Aside) -> Result<(Writing, Reading)> {
     bus_error::install();
     let folder = Folder::create(layout.folder())
         .with_context(|| format!("cannot create the folder {}", layout.folder().display()))?;
@@ -39,16 +46,19 @@ pub fn open(layout: &Layout, have: &Bitfield) -> Result<(Writing, Reading)> {
     }
     ready?;
     let folder = Arc::new(folder);
-    let reading = Reading::new(layout.clone(), Arc::clone(&folder));
-    Ok((Writing::new(layout.clone(), folder, have, claim), reading))
+    let mut writing = Writing::new(layout.clone(), Arc::clone(&folder), have, claim);
+    let aside = writing.settle(aside)?;
+    Ok((writing, Reading::new(layout.clone(), folder, aside)))
 }
 
 /// Looks at every file's place, creates the empty ones, and makes sure of the room.
 fn make_ready(layout: &Layout, folder: &Folder, have: &Bitfield) -> Result<()> {
     let missing = missing_bytes(layout, have);
-    let mut needed = 0u64;
+    // Too much by what has its place there already, which is little.
+    let aside = borders(layout).iter().filter(|&piece| !have.contains(piece)).count() as u64;
+    let mut needed = aside * u64::from(layout.geometry().piece_length());
     for (index, file) in layout.files().iter().enumerate() {
-        if !file.is_stored() {
+        if !layout.is_chosen(index) {
             continue;
         }
         match look(layout, folder, index)? {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, Error, Result, anyhow};
 use memmap2::MmapRaw;
 
+use super::aside::Aside;
 use super::backing::{self, Backing, Recent};
 use super::folder::{Access, Folder};
 use super::layout::Layout;
@@ -34,6 +35,7 @@ static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 pub struct Reading {
     layout: Layout,
     folder: Arc<Folder>,
+    aside: Aside,
     open: Recent,
 }
 
@@ -49,8 +51,8 @@ enum Held {
 }
 
 impl Reading {
-    pub(super) fn new(layout: Layout, folder: Arc<Folder>) -> Reading {
-        Reading { layout, folder, open: Recent::new(MAPS_MAX, DESCRIPTORS_MAX) }
+    pub(super) fn new(layout: Layout, folder: Arc<Folder>, aside: Aside) -> Reading {
+        Reading { layout, folder, aside, open: Recent::new(MAPS_MAX, DESCRIPTORS_MAX) }
     }
 
     /// The torrent that is read.
@@ -58,18 +60,25 @@ impl Reading {
         self.layout.torrent()
     }
 
-    /// A reading end alone, for data that is all there.
-    pub fn open(layout: Layout) -> Result<Reading> {
+    /// A reading end alone, for data that is all there, in the files or aside.
+    pub fn open(layout: Layout, aside: Aside) -> Result<Reading> {
         super::bus_error::install();
         let folder = Folder::open(layout.folder())
             .with_context(|| format!("cannot open {}", layout.folder().display()))?;
-        Ok(Reading::new(layout, Arc::new(folder)))
+        Ok(Reading::new(layout, Arc::new(folder), aside))
     }
 
     /// The bytes of a span of a verified piece. The span must be contained in that piece.
     pub fn slices(&mut self, piece: &Verified, span: Span) -> Result<Slices> {
         assert_eq!(piece.piece(), span.piece, "the token is of another piece");
-        let Reading { layout, folder, open } = self;
+        let Reading { layout, folder, aside, open } = self;
+        if aside.contains(span.piece) {
+            let mut bytes = Vec::with_capacity(span.length as usize);
+            aside
+                .read_each(span, &mut |step| bytes.extend_from_slice(step))
+                .context("cannot read what is kept aside")?;
+            return Ok(Slices(vec![Held::Bytes(bytes)]));
+        }
         let mut held = Vec::with_capacity(1);
         for part in layout.parts(span) {
             if !part.stored {

@@ -36,7 +36,7 @@ pub(super) fn write_all(writing: &mut Writing, torrent: &Metainfo) -> Vec<Verifi
         let mut hasher = Hasher::new();
         writing.read_back(geometry.whole(piece), &mut |bytes| hasher.update(bytes)).unwrap();
         let token = torrent.piece_hashes.check(piece, hasher.finish()).expect("the hash matches");
-        writing.seal(token);
+        writing.seal(token).unwrap();
         tokens.push(token);
     }
     tokens

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::backing::{Backing, Recent};
+use super::aside::{self, Aside};
+use super::backing::{self, Backing, Recent};
 use super::folder::{self, Access, Folder, Id};
 use super::layout::{Layout, Part};
 use super::room::{self, Room};
 use crate::bitfield::Bitfield;
-use crate::geometry::Span;
+use crate::geometry::{PieceIndex, Span};
 use crate::hash::Verified;
 use crate::units::size;
 
@@ -38,6 +39,8 @@ const FSYNC_MAX: usize = 64;
 pub struct Writing {
     layout: Layout,
     folder: Arc<Folder>,
+    /// Pieces that reach into files that are not wanted.
+    aside: Aside,
     open: Recent,
     /// Pieces that are verified: writing to one is a mistake of ours.
     sealed: Bitfield,
@@ -64,9 +67,53 @@ impl Writing {
             warm: vec![0; usize::try_from(windows.div_ceil(64)).unwrap_or(0)],
             touched: BTreeMap::new(),
             _claim: claim,
+            aside: Aside::default(),
             layout,
             folder,
         }
+    }
+
+    /// Takes over what is kept aside. The wanted files get their parts of the verified pieces in it;
+    /// a piece that is now in the files with all its bytes leaves it, and border pieces that are not
+    /// verified come in.
+    pub(super) fn settle(&mut self, kept: &Aside) -> Result<Aside> {
+        let borders = aside::borders(&self.layout);
+        let verified = kept.only(|piece| self.sealed.contains(piece));
+        for piece in verified.pieces() {
+            self.copy_out(&verified, piece)?;
+        }
+        let geometry = self.layout.geometry();
+        let in_files = |piece| {
+            let mut parts = self.layout.parts(geometry.whole(piece));
+            parts.all(|part| !part.stored || self.layout.is_chosen(part.file))
+        };
+        let missing: Vec<PieceIndex> =
+            borders.iter().filter(|&piece| !self.sealed.contains(piece)).collect();
+        let rest = verified.only(|piece| !in_files(piece));
+        self.aside = rest.extended(&self.layout, &self.folder, &missing)?;
+        Ok(self.aside.clone())
+    }
+
+    /// Gives the wanted files their parts of a verified piece that is kept aside, where they do not
+    /// have them yet.
+    fn copy_out(&mut self, aside: &Aside, piece: PieceIndex) -> Result<()> {
+        let Writing { layout, folder, open, touched, .. } = self;
+        let whole = layout.geometry().whole(piece);
+        let mut bytes = Vec::with_capacity(whole.length as usize);
+        aside
+            .read_each(whole, &mut |step| bytes.extend_from_slice(step))
+            .context("cannot read what is kept aside")?;
+        let mut rest = &bytes[..];
+        for part in layout.parts(whole) {
+            let (mine, others) = rest.split_at(part.length);
+            rest = others;
+            if layout.is_chosen(part.file) && !is_there(layout, folder, part, mine) {
+                opened(layout, folder, open, touched, part)?
+                    .write(part.at, mine)
+                    .with_context(|| cannot("write to", layout, part.file))?;
+            }
+        }
+        Ok(())
     }
 
     pub fn layout(&self) -> &Layout {
@@ -78,6 +125,9 @@ impl Writing {
     pub fn write(&mut self, span: Span, mut bytes: &[u8]) -> Result<()> {
         assert_eq!(span.length as usize, bytes.len(), "{span}");
         assert!(!self.sealed.contains(span.piece), "{span}: written to after it was verified");
+        if self.aside.contains(span.piece) {
+            return self.aside.write(span, bytes);
+        }
         self.make_ready(span)?;
         let Writing { layout, folder, open, touched, .. } = self;
         for part in layout.parts(span) {
@@ -95,6 +145,9 @@ impl Writing {
     /// Gives the bytes of a span to `each`, in order, in as few slices as there are files: for
     /// hashing what came out of order. The span must be contained in the torrent.
     pub fn read_back(&mut self, span: Span, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        if self.aside.contains(span.piece) {
+            return self.aside.read_each(span, each).context("cannot read what is kept aside");
+        }
         let Writing { layout, folder, open, touched, .. } = self;
         for part in layout.parts(span) {
             if part.stored {
@@ -108,9 +161,19 @@ impl Writing {
         Ok(())
     }
 
-    /// From now on a piece is not written to any more, and may be read by the other ends.
-    pub fn seal(&mut self, piece: Verified) {
+    /// From now on a piece is not written to any more, and may be read by the other ends. Of one that
+    /// is kept aside the wanted files get their parts.
+    pub fn seal(&mut self, piece: Verified) -> Result<()> {
         self.sealed.insert(piece.piece());
+        if self.aside.contains(piece.piece()) {
+            self.copy_out(&self.aside.clone(), piece.piece())?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is kept aside.
+    pub fn is_settled(&self) -> bool {
+        self.aside.is_empty()
     }
 
     /// Waits until all that was written is on the disk, and the files' times are final. Needed
@@ -118,6 +181,7 @@ impl Writing {
     pub fn flush(&mut self) -> Result<()> {
         self.check_in_place()?;
         self.open.clear();
+        self.aside.flush()?;
         if FSYNC_MAX < self.touched.len() && self.folder.sync_all_of_it().is_ok() {
             return Ok(());
         }
@@ -195,6 +259,16 @@ fn opened<'a>(
         })?;
         Ok(Backing::for_writing(file, length, room == Room::Reserved))
     })
+}
+
+/// Whether a file has these bytes already. One that cannot be read has not.
+fn is_there(layout: &Layout, folder: &Folder, part: Part, bytes: &[u8]) -> bool {
+    let Ok(file) = folder.open_file(&layout.components(part.file), Access::Read) else {
+        return false;
+    };
+    let whole = file.metadata().is_ok_and(|data| data.len() == layout.files()[part.file].length);
+    let mut found = vec![0; part.length];
+    whole && backing::read_exact_at(&file, &mut found, part.at).is_ok() && found == bytes
 }
 
 fn moved(layout: &Layout, file: usize) -> String {

@@ -6,12 +6,17 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::{Action, Decision, DropReason, Order, Peer, Swarm};
-use crate::geometry::Span;
+use crate::geometry::{BLOCK_LEN, Span};
 use crate::picker::{Candidate, ConnId};
 use crate::wire::message::Message;
 
 /// A peer that owes us blocks and has sent none for so long is dropped.
 const STALLED: Duration = Duration::from_secs(60);
+
+/// In order: what takes so long to come is for later, if somebody who is so much quicker has what is
+/// needed next.
+const SLOW: Duration = Duration::from_millis(500);
+const MUCH_QUICKER: f64 = 4.0;
 
 impl Swarm {
     /// Fills the queue of every peer that has room in it. Who gave most for its time chooses first,
@@ -30,6 +35,7 @@ impl Swarm {
     /// Fills one peer's queue of requests.
     pub(super) fn ask(&mut self, conn: ConnId, now: Instant) {
         let connected = self.peers.len() as u32;
+        let slow = self.config.in_order && self.is_slow(conn);
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         let room = peer.room(now);
         if room == 0 || !peer.can_be_asked() || self.finished {
@@ -39,6 +45,7 @@ impl Swarm {
             conn,
             has: &peer.has,
             only: peer.choking.then_some(peer.allowed_fast.as_slice()),
+            slow,
         };
         let mut picked = Vec::with_capacity(room);
         self.picker.pick(&candidate, room, connected, now, &mut picked);
@@ -54,6 +61,23 @@ impl Swarm {
         for (span, reason) in picked {
             self.decide(|| Decision::Request { conn, span, reason });
         }
+    }
+
+    /// Whether what is asked of a peer now comes late, and somebody much quicker has the piece that
+    /// is needed next.
+    fn is_slow(&mut self, conn: ConnId) -> bool {
+        let Some(first) = self.picker.first_missing() else { return false };
+        let Some(peer) = self.peers.get(&conn) else { return false };
+        let rate = peer.pipeline.rate();
+        let due = (peer.asked.len() + 1) as f64 * f64::from(BLOCK_LEN);
+        if rate == 0.0 || due < SLOW.as_secs_f64() * rate {
+            return false;
+        }
+        let quick = |other: &Peer| {
+            let able = !other.choking && other.snubbed.is_none() && other.has.contains(first);
+            able && MUCH_QUICKER * rate < other.pipeline.rate()
+        };
+        self.peers.values().any(quick)
     }
 
     /// A peer need not send a block any more.

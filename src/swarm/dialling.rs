@@ -2,6 +2,7 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
+use crate::registry::{Reach, reach};
 use crate::wire::message::Message;
 
 /// Trackers are asked for more peers when there are fewer connections than this.
@@ -99,9 +101,13 @@ impl Swarm {
             // Both ends must close the same one of two connections that were dialled crosswise. One
             // that is older has blocks on the way, and stays.
             let twin = &self.peers[&other];
-            let crosswise = twin.incoming != hello.incoming && now < twin.since + CROSSWISE;
-            let keep_new = crosswise && hello.incoming == (self.config.peer_id < hello.peer_id);
-            if !keep_new {
+            let by = |addr: SocketAddr| (!addr.ip().is_loopback(), addr.is_ipv6());
+            let keep_new = match by(addr).cmp(&by(twin.addr)) {
+                Ordering::Equal if twin.incoming == hello.incoming => false,
+                Ordering::Equal => hello.incoming == (self.config.peer_id < hello.peer_id),
+                other => other.is_lt(),
+            };
+            if !keep_new || twin.since + CROSSWISE <= now {
                 return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);
             }
         }
@@ -139,9 +145,15 @@ impl Swarm {
     }
 
     /// A connection to the same client. An id alone proves nothing, since anybody can copy it, and
-    /// keep the one it belongs to out that way: it must come from the same host.
+    /// keep the one it belongs to out that way: it must come from the same host. On the local
+    /// network a host has several addresses, one of each kind, and is heard at all of them (BEP 14).
     fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
-        let same = |peer: &Peer| peer.id == hello.peer_id && peer.addr.ip() == hello.addr.ip();
+        let same_host = |one: SocketAddr, other: SocketAddr| {
+            let kind = |addr: SocketAddr| (addr.is_ipv6(), addr.ip().is_loopback());
+            let local = [one, other].iter().all(|addr| reach(addr.ip()) != Reach::Everywhere);
+            one.ip() == other.ip() || local && kind(one) != kind(other)
+        };
+        let same = |peer: &Peer| peer.id == hello.peer_id && same_host(peer.addr, hello.addr);
         self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
     }
 

@@ -74,8 +74,9 @@ impl Swarm {
                 peer.said.upload_only = Some(flag);
                 self.choose(now);
             }
-            // Here is the place for PEX (BEP 11). Nothing else was offered.
-            (_, Some(Extension::Pex) | None) => peer.idle_talk += 1,
+            (_, Some(Extension::Pex)) => self.hears_of(conn, payload, now)?,
+            // Nothing else was offered.
+            (_, None) => peer.idle_talk += 1,
         }
         Ok(())
     }

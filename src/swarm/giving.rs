@@ -26,7 +26,7 @@ const UNREAD_MAX: Duration = Duration::from_secs(60);
 /// When a seed has done its part.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Goal {
-    /// Uploaded, in sizes of the torrent.
+    /// Uploaded, in sizes of what is wanted.
     pub ratio: Option<f64>,
     /// Time after completion.
     pub time: Option<Duration>,
@@ -86,8 +86,8 @@ impl Swarm {
         }
         let Some(since) = self.complete_since else { return };
         let Some(goal) = self.config.goal else { return };
-        let total = self.picker.geometry().total_length();
-        let ratio = self.totals.uploaded as f64 / total as f64;
+        let (total, _) = self.picker.wanted_bytes();
+        let ratio = self.totals.uploaded as f64 / total.max(1) as f64;
         let enough = goal.ratio.is_some_and(|wanted| wanted <= ratio)
             || goal.time.is_some_and(|time| since + time <= now);
         if enough && !self.done {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::pex::Exchange;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
 use crate::pipeline::Pipeline;
@@ -35,6 +36,7 @@ pub(super) struct Peer {
     /// Its extended handshake has come, and what all of them together say.
     pub shook_extended: bool,
     pub said: Extended,
+    pub pex: Exchange,
     /// Pieces of the metadata that it was given.
     pub metadata_given: u32,
     pub has: Bitfield,
@@ -83,6 +85,7 @@ impl Peer {
             speaks_extended: false,
             shook_extended: false,
             said: Extended::default(),
+            pex: Exchange::new(now),
             metadata_given: 0,
             has: Bitfield::new(pieces),
             wanted: 0,

@@ -10,7 +10,7 @@ use crate::printable::clipped;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
-    /// Verified pieces, of so many.
+    /// Verified pieces, of so many: of those that are wanted. The bytes too.
     pub have: u32,
     pub pieces: u32,
     /// Bytes that are here, of so many; those of pieces that are not verified yet included.
@@ -108,18 +108,18 @@ const QUIET: Duration = Duration::from_secs(2);
 impl super::Swarm {
     /// The state in numbers.
     pub fn status(&mut self, now: Instant) -> Status {
-        let geometry = *self.picker.geometry();
-        let verified = geometry.total_length() - self.left();
-        let done_bytes = verified + self.picker.partial_bytes();
+        let (pieces, missing) = self.picker.wanted();
+        let (total_bytes, missing_bytes) = self.picker.wanted_bytes();
+        let done_bytes = total_bytes - missing_bytes + self.picker.partial_bytes();
         let download_rate = self.totals.down.per_second(now);
-        let missing = (geometry.total_length() - done_bytes) as f64;
-        let eta = Duration::try_from_secs_f64(missing / download_rate).ok();
+        let eta = (total_bytes - done_bytes) as f64 / download_rate;
+        let eta = Duration::try_from_secs_f64(eta).ok();
         let quiet = QUIET <= now.saturating_duration_since(self.last_block);
         Status {
-            have: self.have().count(),
-            pieces: geometry.pieces(),
+            have: pieces - missing,
+            pieces,
             done_bytes,
-            total_bytes: geometry.total_length(),
+            total_bytes,
             download_rate,
             upload_rate: self.totals.up.per_second(now),
             connected: self.peers.len(),

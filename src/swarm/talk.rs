@@ -113,7 +113,7 @@ impl Swarm {
             return;
         }
         self.picker.peer_has(&peer.has, piece);
-        peer.wanted += u32::from(!self.picker.have().contains(piece));
+        peer.wanted += u32::from(self.picker.lacks(piece));
         self.update_interest(conn);
         self.spare(conn, piece, now);
     }
@@ -146,8 +146,7 @@ impl Swarm {
         peer.told_pieces = true;
         self.picker.peer_left(&peer.has);
         self.picker.peer_came(&has);
-        let ours = self.picker.have();
-        peer.wanted = has.iter().filter(|&piece| !ours.contains(piece)).count() as u32;
+        peer.wanted = has.iter().filter(|&piece| self.picker.lacks(piece)).count() as u32;
         peer.has = has;
         self.update_interest(conn);
     }

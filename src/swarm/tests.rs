@@ -2,6 +2,7 @@
 
 mod extended;
 mod people;
+mod pex;
 mod super_seed;
 mod talk;
 
@@ -34,8 +35,11 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         max_peers: 50,
         stop_timeout: None,
         goal: None,
+        wanted: None,
+        in_order: false,
         super_seed: false,
         upload_limited: false,
+        private: false,
         trackers: 0,
         trace: true,
     };

@@ -16,6 +16,7 @@
 mod dice;
 mod engine;
 mod game;
+mod lan;
 mod mutate;
 mod rules;
 mod targets;

@@ -99,12 +99,15 @@ impl<'a> Game<'a> {
         let config = Config {
             geometry,
             peer_id: OUR_ID,
-            offer: Offer { port: 1, metadata_size: 20_000, pex: false },
+            offer: Offer { port: 1, metadata_size: 20_000, pex: true },
             max_peers,
             stop_timeout,
             goal: None,
+            wanted: None,
+            in_order: false,
             super_seed: false,
             upload_limited: false,
+            private: false,
             trackers,
             // The rules want to know every decision.
             trace: true,
@@ -298,7 +301,7 @@ impl<'a> Game<'a> {
 
     /// What extensions say: pieces that are gone, flags, handshakes, and what nobody offered.
     fn extended(&mut self) -> Message {
-        match self.dice.below(8) {
+        match self.dice.below(9) {
             0..=2 => Message::Extended(3, self.piece().to_be_bytes().to_vec()),
             3 => Message::Extended(4, vec![self.dice.byte() % 2]),
             4 => {
@@ -306,6 +309,11 @@ impl<'a> Game<'a> {
             }
             5 => Message::Extended(0, b"d11:upload_onlyi1ee".to_vec()),
             6 => Message::Extended(1, b"d8:msg_typei0e5:piecei0ee".to_vec()),
+            7 => {
+                let ip = [10, 99, self.dice.byte(), self.dice.byte()];
+                let added = [b"d5:added6:", &ip[..], b"\x1a\xe1e"].concat();
+                Message::Extended(2, added)
+            }
             _ => Message::Extended(self.dice.byte(), Vec::new()),
         }
     }

@@ -1,7 +1,7 @@
 //! The list of targets: everything that takes bytes from strangers, and the swarm.
 
 use crate::engine::Target;
-use crate::{game, mutate, tracker, values, wire};
+use crate::{game, lan, mutate, tracker, values, wire};
 
 pub const TARGETS: &[Target] = &[
     Target {
@@ -43,6 +43,12 @@ pub const TARGETS: &[Target] = &[
         check: wire::metadata,
     },
     Target {
+        name: "ut-pex",
+        seeds: wire::exchanges,
+        mutate: mutate::bencode,
+        check: wire::exchange,
+    },
+    Target {
         name: "tracker-http",
         seeds: tracker::answers,
         mutate: mutate::bencode,
@@ -55,6 +61,7 @@ pub const TARGETS: &[Target] = &[
         check: tracker::udp,
     },
     Target { name: "tracker-url", seeds: tracker::urls, mutate: mutate::text, check: tracker::url },
+    Target { name: "lsd", seeds: lan::searches, mutate: mutate::text, check: lan::search },
     Target {
         name: "resume",
         seeds: values::resumes,

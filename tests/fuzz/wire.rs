@@ -6,6 +6,7 @@ use piecemeal::wire::extended::{Extended, Extension, Offer, dont_have};
 use piecemeal::wire::handshake::{HANDSHAKE_LEN, Handshake, PeerId, Reserved, check_protocol};
 use piecemeal::wire::message::{BLOCK_HEADER_LEN, Message, Parsed, parse};
 use piecemeal::wire::metadata::{METADATA_LEN_MAX, Metadata};
+use piecemeal::wire::pex::{ADDED_MAX, Pex};
 
 pub fn handshakes() -> Vec<Vec<u8>> {
     let ids = [b"-TR4060-abcdefghijkl", b"-PM0100-abcdefghijkl", b"M7-9-2--abcdefghijkl"];
@@ -175,6 +176,29 @@ pub fn metadata(input: &[u8]) -> bool {
         Ok(Metadata::Unknown) => true,
         Ok(message) => {
             assert_eq!(Metadata::parse(&message.to_bytes()), Ok(message.clone()));
+            true
+        }
+        Err(rule) => {
+            assert!(!rule.0.chars().any(char::is_control), "{:?}", rule.0);
+            false
+        }
+    }
+}
+
+pub fn exchanges() -> Vec<Vec<u8>> {
+    let addrs =
+        ["10.0.0.7:6881", "[2001:db8::7]:6881"].map(|text| text.parse().expect("an address"));
+    let both = Pex { added: addrs.map(|addr| (addr, 0x12)).to_vec(), dropped: addrs.to_vec() };
+    vec![both.to_bytes(), Pex::default().to_bytes()]
+}
+
+/// What is taken is within its limits, and is written so that it means the same.
+pub fn exchange(input: &[u8]) -> bool {
+    match Pex::parse(input) {
+        Ok(message) => {
+            assert!(message.added.len().max(message.dropped.len()) <= ADDED_MAX);
+            assert!(message.added.iter().all(|(addr, _)| addr.port() != 0));
+            assert_eq!(Pex::parse(&message.to_bytes()), Ok(message));
             true
         }
         Err(rule) => {

@@ -110,7 +110,15 @@ fn seed_all(swarm: &Swarm, tracker: &Tracker, dir: &Path) -> Vec<Seed> {
 fn ours(what: &str, payload: &Payload, trackers: &[String], work: &Path, data: &Path) -> Process {
     fs::create_dir_all(data).expect("making a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
-    command.args([what, "-v", "--listen", "127.0.0.1", "--port", &free_port().to_string()]);
+    command.args([
+        what,
+        "--no-lsd",
+        "-v",
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        &free_port().to_string(),
+    ]);
     command.arg("--dir").arg(data).arg(payload.write_torrent(work, trackers));
     Process::start(&format!("piecemeal {what}"), &command, work.join("log"))
 }

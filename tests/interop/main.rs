@@ -15,6 +15,7 @@
 //! has the table of clients, [`payload`] what is transferred.
 
 mod client;
+mod exchange;
 mod giving;
 mod payload;
 mod probe;
@@ -134,7 +135,7 @@ fn get(bed: &Bed, payload: &Payload, route: Route, tracker: &Tracker, seeder: &R
     let out = work.join("out");
     fs::create_dir_all(&out).expect("making a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
-    command.arg("get").arg("--dir").arg(&out).args(["--listen", "127.0.0.1"]);
+    command.args(["get", "--no-lsd"]).arg("--dir").arg(&out).args(["--listen", "127.0.0.1"]);
     command.args(["--port", &free_port().to_string(), "--stop-timeout", "60"]);
     let trackers = match route {
         Route::Http => vec![tracker.http()],

@@ -1,6 +1,8 @@
 """A libtorrent peer for the interop tests, and the maker of the hybrid torrent.
 
     seed.py serve DIR IP:PORT PEERS TORRENT...    seeds what is in DIR, fetches what is not
+    seed.py exchange ...                          the same, and speaks of peers with peers (BEP 11)
+    seed.py knows ...                             the same, but fetches next to nothing itself
     seed.py hybrid PATH PIECE_LENGTH OUT          makes a v1 + v2 torrent, with padding, of a folder
     seed.py version                               which libtorrent there is
 
@@ -44,7 +46,7 @@ def session(listen: str) -> lt.session:
     )
 
 
-def serve(folder: str, listen: str, peers: str, torrents: list[str]) -> None:
+def serve(how: str, folder: str, listen: str, peers: str, torrents: list[str]) -> None:
     ses = session(listen)
     for path in torrents:
         params = lt.add_torrent_params()
@@ -52,8 +54,11 @@ def serve(folder: str, listen: str, peers: str, torrents: list[str]) -> None:
         params.save_path = folder
         params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
         # Only what the test names may bring peers.
-        params.flags |= lt.torrent_flags.disable_pex
+        if how == "serve":
+            params.flags |= lt.torrent_flags.disable_pex
         handle = ses.add_torrent(params)
+        if how == "knows":
+            handle.set_download_limit(1000)
         for peer in filter(None, peers.split(",")):
             ip, port = peer.rsplit(":", 1)
             handle.connect_peer((ip, int(port)))
@@ -78,8 +83,8 @@ def hybrid(path: str, piece_length: int, out: str) -> None:
 
 def main(words: list[str]) -> None:
     match words:
-        case ["serve", folder, listen, peers, *torrents]:
-            serve(folder, listen, peers, torrents)
+        case ["serve" | "exchange" | "knows" as how, folder, listen, peers, *torrents]:
+            serve(how, folder, listen, peers, torrents)
         case ["hybrid", path, piece_length, out]:
             hybrid(path, int(piece_length), out)
         case ["version"]:

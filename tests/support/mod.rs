@@ -8,6 +8,7 @@
 //! fixture   payload and .torrent, from a seed; folders that vanish
 //! seeder    an honest peer that has everything, in memory; fast, or with a limit
 //! hostile   the table of what bad peers do
+//! netns     two machines of a test's own, joined by a cable
 //! peer      a scripted peer: it says what a closure says
 //! place     a torrent on disk and a folder for its data
 //! tracker   HTTP and UDP, honest or not
@@ -19,6 +20,7 @@
 
 pub mod fixture;
 pub mod hostile;
+pub mod netns;
 pub mod peer;
 pub mod place;
 pub mod run;

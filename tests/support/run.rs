@@ -63,10 +63,11 @@ impl Run {
         Run::program(binary()).args(args)
     }
 
-    /// `piecemeal get TORRENT -d DIR`, listening at an address of its own.
+    /// `piecemeal get TORRENT -d DIR`, listening at an address of its own. It finds nobody by itself:
+    /// tests that run at the same time use the same torrents.
     pub fn get(torrent: &Path, dir: &Path) -> Run {
         let listen = super::own_ip().to_string();
-        Run::piecemeal(&["get", "--listen", &listen]).arg(torrent).arg("-d").arg(dir)
+        Run::piecemeal(&["get", "--no-lsd", "--listen", &listen]).arg(torrent).arg("-d").arg(dir)
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {

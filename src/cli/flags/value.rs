@@ -39,19 +39,14 @@ impl Value {
         text.trim().parse().map_err(|_| anyhow!("--{flag} {text}: expected {expected}"))
     }
 
-    /// A tracker has its port here, everybody else has `--port`. The command may still follow.
+    /// A tracker has its port here, everybody else has `--port`.
     pub fn listen(self, args: &mut Args) -> Result<()> {
-        let text = self.text()?;
-        let at = text.trim();
-        args.listen = at.parse().ok();
-        args.listen_at = at.parse().ok();
-        let expected = match (args.command, args.listen, args.listen_at) {
-            ("tracker", _, None) => "IP:PORT",
-            ("" | "tracker", _, Some(_)) | (_, Some(_), _) => return Ok(()),
-            ("", ..) => "an IP address, or IP:PORT",
-            _ => "an IP address",
-        };
-        bail!("--listen {text}: expected {expected}")
+        match args.command {
+            "tracker" => args.listen_at = Some(self.parse("IP:PORT")?),
+            "" => {}
+            _ => args.listen = Some(self.parse("an IP address")?),
+        }
+        Ok(())
     }
 
     pub fn proxy(self) -> Result<Proxy> {

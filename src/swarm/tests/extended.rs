@@ -6,7 +6,7 @@ use crate::wire::metadata::Metadata;
 
 impl Play {
     /// A peer that speaks of extensions, and has said this in its extended handshake.
-    fn joins_extended(&mut self, said: &str) -> ConnId {
+    pub(super) fn joins_extended(&mut self, said: &str) -> ConnId {
         let addr = self.address();
         self.knows(addr);
         let conn = self.dialled(addr).unwrap();
@@ -18,7 +18,7 @@ impl Play {
     }
 
     /// The payloads of the extended messages that a peer was told, with their ids.
-    fn extended_to(&self, to: ConnId) -> Vec<(u8, Vec<u8>)> {
+    pub(super) fn extended_to(&self, to: ConnId) -> Vec<(u8, Vec<u8>)> {
         let said = |action: &Action| match action {
             Action::Tell { conn, order: Order::Say(Message::Extended(id, payload)) }
                 if *conn == to =>

@@ -1,0 +1,111 @@
+//! The real program on machines of its own: what only a network shows. The local network's search
+//! (BEP 14), machines without IPv4 or without IPv6, and what a private torrent (BEP 27) sends.
+//!
+//! Needs root, Linux and iproute2; the tests skip with a reason where namespaces cannot be made.
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use support::fixture::{Fixture, Recipe};
+use support::netns::{Cable, FAMILIES, Family, Host};
+use support::place::Place;
+use support::run::{LIMIT, Running};
+
+/// A whole download, the search for peers included.
+const SOON: Duration = Duration::from_secs(10);
+
+const MIB: usize = 1 << 20;
+
+fn fixture(name: &str) -> Fixture {
+    Recipe::file(name, MIB).make()
+}
+
+fn seed(host: &Host, fixture: &Fixture, place: &Place, args: &[&str]) -> Running {
+    fixture.write_to(&place.data);
+    let run = host.piecemeal(&["seed", "-v"]).args(args).arg("-d").arg(&place.data);
+    let mut running = run.arg(&place.torrent).start();
+    running.wait_for("are here and verified");
+    running
+}
+
+/// Fetches all, in time, and every byte is right.
+fn get(host: &Host, fixture: &Fixture, place: &Place, args: &[&str]) {
+    let run = host.piecemeal(&["get", "-v", "--stop-timeout", "30"]).args(args);
+    let ended = run.arg("-d").arg(&place.data).arg(&place.torrent).run().expect(0);
+    fixture.assert_in(&place.data);
+    assert!(ended.wall < SOON, "{:?}: {}", ended.wall, ended.stderr);
+}
+
+/// Whoever comes second asks, whoever came first dials it: and the other way round.
+#[test]
+fn two_machines_find_each_other_on_the_local_network() {
+    for family in FAMILIES {
+        let Some(Cable { hosts: [a, b] }) = &Cable::new(family) else { return };
+        let fixture = fixture("lan.bin");
+        let (home, away) = (Place::new(&fixture), Place::new(&fixture));
+        let mut seed = seed(a, &fixture, &home, &["--no-tracker"]);
+        get(b, &fixture, &away, &["--no-tracker"]);
+        seed.interrupt();
+        let ended = seed.finish(Duration::from_secs(5)).expect(130);
+        assert!(ended.stderr.contains("uploaded 1.0 MiB"), "{family:?}: {}", ended.stderr);
+    }
+}
+
+/// Tracker, seed and get where one family is all there is, and where both are.
+#[test]
+fn everything_works_with_either_family_and_with_both() {
+    for family in FAMILIES {
+        let Some(Cable { hosts: [a, b] }) = &Cable::new(family) else { return };
+        let ip = support::netns::in_url(a.ip());
+        let any = if family == Family::V6 { "[::]:6969" } else { "0.0.0.0:6969" };
+        let mut tracker = a.piecemeal(&["tracker", "--listen", any]).start();
+        tracker.wait_for(&format!("udp://{ip}:6969/announce"));
+        for scheme in ["http", "udp"] {
+            let fixture = fixture(scheme);
+            let url = format!("{scheme}://{ip}:6969/announce");
+            let place = || Place::with_trackers(&fixture, &[&[&url]]);
+            let (home, away) = (place(), place());
+            let _seed = seed(a, &fixture, &home, &["--no-lsd"]);
+            get(b, &fixture, &away, &["--no-lsd"]);
+        }
+        tracker.interrupt();
+        tracker.finish(LIMIT).expect(130);
+    }
+}
+
+/// The trackers and the peers that the user names, and not one packet to anybody else.
+#[test]
+fn a_private_torrent_sends_nothing_to_anybody_but_its_trackers_and_peers() {
+    let Some(Cable { hosts: [a, b] }) = &Cable::new(Family::Both) else { return };
+    let url = format!("http://{}:6969/announce", a.ip());
+    let mut tracker = a.piecemeal(&["tracker", "--listen", "0.0.0.0:6969"]).start();
+    tracker.wait_for("/announce");
+    for private in [true, false] {
+        let recipe = Recipe::file(if private { "private" } else { "public" }, MIB);
+        let fixture = if private { recipe.private().make() } else { recipe.make() };
+        let mut tap = wiretap(b);
+        let place = || Place::with_trackers(&fixture, &[&[&url]]);
+        let (home, away) = (place(), place());
+        let mut seed = seed(a, &fixture, &home, &[]);
+        get(b, &fixture, &away, &[]);
+        seed.interrupt();
+        seed.finish(LIMIT).expect(130);
+        tap.wait_for("seen tcp");
+        tap.kill();
+        let seen = String::from_utf8(tap.finish(LIMIT).stdout).unwrap();
+        if private {
+            assert_eq!(seen.lines().collect::<Vec<_>>(), ["listening", "seen tcp"]);
+        } else {
+            assert!(seen.contains("seen lsd"), "the tap sees what there is: {seen}");
+        }
+    }
+}
+
+fn wiretap(host: &Host) -> Running {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/wiretap.py");
+    let mut running = host.run("python3").arg(script).arg("eth0").start();
+    running.wait_for("listening");
+    running
+}
