@@ -15,6 +15,7 @@ mod get;
 mod help;
 mod hook;
 pub mod input;
+mod lab;
 mod man;
 mod output;
 mod place;
@@ -67,6 +68,7 @@ fn run(args: &Args) -> Result<Exit> {
         "verify" => verify::run(args),
         "tracker" => tracker::run(args),
         "decode" => decode::run(args),
+        "lab" => lab::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

@@ -52,6 +52,7 @@ pub mod web;
 pub mod session;
 
 // Programs.
+pub mod lab;
 pub mod cli;
 pub mod progress;
 pub mod terminal;
