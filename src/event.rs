@@ -42,6 +42,8 @@ pub enum Event {
     Accepted { socket: TcpStream, addr: SocketAddr },
     /// A tracker did something, for the log.
     Tracker(crate::tracker::Report),
+    /// Something happened in the DHT.
+    Dht(crate::dht_node::Report),
     /// All bytes were written, or their reader has gone.
     Streamed(crate::stream::End),
     /// The router at home did something.

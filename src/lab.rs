@@ -41,8 +41,6 @@ pub struct Played {
     pub label: String,
     pub world: World,
     pub outcome: Outcome,
-    /// Each node under a short name: `S` the seed, `1` to `n` leechers, `F1` a free rider.
-    pub names: Vec<String>,
 }
 
 /// Plays all variants of a scenario, with the same seed of the random generator for each.
@@ -52,18 +50,11 @@ pub fn play(scenario: &Scenario, peers: Option<usize>, rng: u64) -> Vec<Played> 
 
 fn play_one(variant: Variant, rng: u64) -> Played {
     let Variant { label, geometry, natures, weather } = variant;
-    let (world, outcome) = outcome::play(geometry, natures, weather, rng);
-    let names = world.names();
-    Played { label, world, outcome, names }
+    let (world, outcome) = outcome::play(geometry, natures, weather, true, rng);
+    Played { label, world, outcome }
 }
 
 impl Played {
-    /// When the last of all who wanted the file had it, in seconds.
-    pub fn slowest(&self) -> f64 {
-        let wanted = |node: &&world::Node| matches!(node.nature.kind, Kind::Honest | Kind::FreeRider);
-        self.world.nodes.iter().filter(wanted).map(outcome::time).fold(0.0, f64::max)
-    }
-
     /// The mean times of leechers with the best line, and of the others.
     pub fn fast_and_slow(&self) -> (f64, f64) {
         let honest = || self.world.nodes.iter().filter(|node| node.nature.kind == Kind::Honest);

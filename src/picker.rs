@@ -66,6 +66,8 @@ pub enum Reason {
     Join,
     /// One of the first pieces: any will do.
     Random,
+    /// The peer suggests it, and alone has it.
+    Suggested,
     /// So many of the peers have it, none is rarer.
     Rarest { have: u32, peers: u32 },
     /// The next in order.
@@ -86,6 +88,7 @@ impl std::fmt::Display for Reason {
             Reason::Finish => f.write_str("the piece is begun with this peer"),
             Reason::Join => f.write_str("the piece is begun, finish it first"),
             Reason::Random => f.write_str("one of the first pieces, at random"),
+            Reason::Suggested => f.write_str("suggested by the peer, which alone has it"),
             Reason::Rarest { have, peers } => write!(f, "rarest, {have} of {peers} peers have it"),
             Reason::InOrder => f.write_str("the next in order"),
             Reason::Urgent { due } => {
@@ -119,6 +122,8 @@ pub struct Candidate<'a> {
     pub only: Option<&'a [PieceIndex]>,
     /// Its blocks take long, and somebody quicker has what is needed next (in order only).
     pub slow: bool,
+    /// What it would like to be asked for.
+    pub suggested: &'a [PieceIndex],
 }
 
 impl Candidate<'_> {
@@ -138,6 +143,9 @@ pub struct Picker {
     missing: u32,
     missing_bytes: u64,
     in_order: bool,
+    /// Rules that the lab leaves out: rarity, and the endgame.
+    random: bool,
+    patient: bool,
     /// No piece before this one is missing.
     first: PieceIndex,
     /// Pieces with a block asked or arrived, not verified yet. In order, so that runs repeat.
@@ -164,6 +172,8 @@ impl Picker {
             missing: 0,
             missing_bytes: 0,
             in_order: false,
+            random: false,
+            patient: false,
             first: 0,
             begun: BTreeMap::new(),
             rarity,
@@ -173,6 +183,12 @@ impl Picker {
         };
         picker.count_missing();
         picker
+    }
+
+    /// Without rarest first, or without the endgame: to see what they are worth.
+    pub fn without(mut self, rarest_first: bool, endgame: bool) -> Picker {
+        (self.random, self.patient) = (rarest_first, endgame);
+        self
     }
 
     pub fn have(&self) -> &Bitfield {
@@ -236,7 +252,7 @@ impl Picker {
         } else {
             self.pick_rarest(peer, goal, peers, now, picked);
         }
-        if picked.len() < goal {
+        if picked.len() < goal && !self.patient {
             self.pick_again(peer, goal, now, picked);
         }
     }
@@ -252,7 +268,7 @@ impl Picker {
     ) {
         if self.unasked != 0 {
             self.pick_begun(peer, true, goal, now, picked);
-            if !self.offers_rarer(peer, peers) {
+            if self.suggestion(peer).is_none() && !self.offers_rarer(peer, peers) {
                 self.pick_begun(peer, false, goal, now, picked);
             }
         }
@@ -298,7 +314,7 @@ impl Picker {
     /// Whether a peer has a piece to begin that fewer have than any begun one it could help with.
     /// Not while anything is welcome, and not when many are begun already.
     fn offers_rarer(&self, peer: &Candidate, peers: u32) -> bool {
-        let early = self.have.count() < RANDOM_FIRST || peer.only.is_some();
+        let early = self.random || self.have.count() < RANDOM_FIRST || peer.only.is_some();
         if early || BEGUN_PER_PEER * peers as usize <= self.begun.len() {
             return false;
         }
@@ -337,6 +353,20 @@ impl Picker {
         self.suspects.contains(&piece) && !begun.is_late(now, ALONE_AGE)
     }
 
+    /// A piece that the peer would like to be asked for, and nobody else has: who gives it knows
+    /// better than we whom it gives the others.
+    fn suggestion(&self, peer: &Candidate) -> Option<PieceIndex> {
+        let good = |piece: &PieceIndex| {
+            self.is_open(*piece) && peer.offers(*piece) && self.availability(*piece) == 1
+        };
+        peer.suggested.iter().copied().find(good)
+    }
+
+    /// Whether a piece is neither had nor begun.
+    pub fn is_open(&self, piece: PieceIndex) -> bool {
+        self.rarity.contains(piece)
+    }
+
     /// Rules 2 and 3: a piece to begin.
     fn choose_new(&mut self, peer: &Candidate, peers: u32) -> Option<(PieceIndex, Reason)> {
         if let Some(only) = peer.only {
@@ -344,7 +374,10 @@ impl Picker {
                 |piece: &&PieceIndex| self.rarity.contains(**piece) && peer.has.contains(**piece);
             return only.iter().find(fresh).map(|&piece| (piece, Reason::Random));
         }
-        if self.have.count() < RANDOM_FIRST {
+        if let Some(piece) = self.suggestion(peer) {
+            return Some((piece, Reason::Suggested));
+        }
+        if self.random || self.have.count() < RANDOM_FIRST {
             let start = self.rng.u32(..);
             return self.rarity.random_of(start, peer.has).map(|piece| (piece, Reason::Random));
         }

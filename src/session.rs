@@ -40,6 +40,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::dht_node;
 use crate::event::{EVENTS_MAX, Event};
 use crate::limit::Limit;
 use crate::metainfo::Metainfo;
@@ -72,6 +73,8 @@ pub struct Options {
     pub peers: Vec<SocketAddr>,
     /// Tiers of trackers to ask (BEP 12); those of the torrent, unless changed.
     pub trackers: Vec<Vec<String>>,
+    /// Be a node of the DHT (BEP 5), and look for peers there. Not done for a private torrent.
+    pub dht: Option<dht_node::Config>,
     /// Ask the local network too (BEP 14), unless the torrent is private.
     pub lsd: bool,
     /// Tell peers of other peers, and let them tell us (BEP 11), unless the torrent is private.
@@ -118,6 +121,7 @@ impl Options {
             proxy: None,
             peers: Vec::new(),
             trackers: Vec::new(),
+            dht: None,
             lsd: false,
             pex: false,
             max_peers: 50,
@@ -154,6 +158,7 @@ pub enum Update {
     /// About every [`TICK`](crate::swarm::TICK).
     Status(Status),
     Tracker(Report),
+    Dht(dht_node::Report),
     /// What the router at home said to our wish to be reachable.
     PortMap(port_map::Report),
     /// Every wanted piece is verified; from now on it only gives.

@@ -20,6 +20,8 @@ mod extended;
 mod giving;
 mod peer;
 mod pex;
+mod rationing;
+mod rules;
 mod status;
 mod super_seed;
 mod talk;
@@ -45,6 +47,8 @@ use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
 pub use giving::Goal;
 use peer::Peer;
+use rationing::Rationing;
+pub use rules::Without;
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
 
@@ -77,8 +81,12 @@ pub struct Config {
     pub wanted: Option<Bitfield>,
     /// The pieces come in their order, not the rarest first.
     pub in_order: bool,
+    /// Rules to break, in the lab.
+    pub without: Without,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
+    pub dht_ports: [Option<u16>; 2],
     /// Whether every decision is told, and not only those that matter.
     pub trace: bool,
 }
@@ -93,6 +101,10 @@ pub enum Fact {
     },
     TrackerFailed {
         error: String,
+    },
+    /// A round of looking in the DHT is over; so many nodes answered.
+    DhtSearched {
+        answered: usize,
     },
     /// The handshake is done, and the info hash was ours.
     Connected {
@@ -165,6 +177,10 @@ pub enum Action {
     },
     /// The trackers should be asked for more peers.
     MorePeers,
+    /// A peer has told us that it is a node of the DHT.
+    DhtNode {
+        addr: SocketAddr,
+    },
     /// Every wanted piece is verified. Without a goal this is the end.
     Finished,
     /// As much has been uploaded, or for as long, as the goal says.
@@ -209,6 +225,9 @@ pub struct Swarm {
     accounts: Accounts,
     choker: Choker,
     super_seed: Option<SuperSeed>,
+    rationing: Option<Rationing>,
+    /// When a peer that has everything was met, while we had everything.
+    other_seed: Option<Instant>,
     rng: fastrand::Rng,
     last_choice: Instant,
     totals: Totals,
@@ -227,6 +246,8 @@ pub struct Swarm {
     tracker_answers: usize,
     tracker_failures: usize,
     tracker_error: Option<String>,
+    /// Whether a node of the DHT has answered.
+    dht_answered: bool,
     finished: bool,
 }
 
@@ -262,6 +283,7 @@ impl Swarm {
         if let Some(wanted) = &config.wanted {
             picker = picker.wanting(wanted.clone());
         }
+        picker = picker.without(config.without.rarest_first, config.without.endgame);
         if config.in_order {
             picker = picker.in_order();
         }
@@ -269,6 +291,8 @@ impl Swarm {
             choker,
             picker,
             super_seed: None,
+            rationing: None,
+            other_seed: None,
             rng,
             config,
             book: AddressBook::default(),
@@ -290,6 +314,7 @@ impl Swarm {
             tracker_answers: 0,
             tracker_failures: 0,
             tracker_error: None,
+            dht_answered: false,
             finished: false,
         };
         swarm.check_finished(now);
@@ -316,6 +341,7 @@ impl Swarm {
                 self.tracker_failures += 1;
                 self.tracker_error = Some(error);
             }
+            Fact::DhtSearched { answered } => self.dht_answered |= answered != 0,
             Fact::Connected { conn, hello } => self.connected(conn, hello, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),
@@ -390,8 +416,9 @@ impl Swarm {
         if self.finished && !self.closing() {
             let seeds = self.peers.iter().filter(|(_, peer)| peer.fetches_nothing());
             let seeds: Vec<ConnId> = seeds.map(|(&conn, _)| conn).collect();
-            if let Some(state) = self.super_seed.as_mut().filter(|_| !seeds.is_empty()) {
-                state.end();
+            if !seeds.is_empty() {
+                self.other_seed = Some(now);
+                self.super_seed.iter_mut().for_each(SuperSeed::end);
             }
             seeds.into_iter().for_each(|conn| self.drop_peer(conn, DropReason::Seeds, now));
         }

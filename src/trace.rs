@@ -20,7 +20,7 @@ use crate::printable::printable;
 use crate::wire::message::Message;
 
 /// What can be traced, in the order of the bits. The names are those of `--trace=…`.
-pub const TOPICS: [&str; 6] = ["wire", "picker", "choker", "swarm", "tracker", "assembler"];
+pub const TOPICS: [&str; 7] = ["wire", "picker", "choker", "swarm", "tracker", "assembler", "dht"];
 
 const WIRE: u8 = 1;
 
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn a_filter_names_topics() {
-        assert_eq!(Trace::of("").unwrap().topics, 0b11_1111);
-        assert_eq!(Trace::of("wire, tracker").unwrap().topics, 0b01_0001);
+        assert_eq!(Trace::of("").unwrap().topics, 0b111_1111);
+        assert_eq!(Trace::of("wire, tracker").unwrap().topics, 0b1_0001);
         assert_eq!(Trace::of("wire,wires").unwrap_err(), "wires");
         assert!(!Trace::off().is_on());
     }

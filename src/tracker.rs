@@ -40,6 +40,7 @@ mod timetable;
 mod udp;
 mod url;
 
+use answer::Family;
 pub use team::{Me, Report, Totals, Trackers};
 pub use url::{Target, place};
 
@@ -189,7 +190,7 @@ impl Default for Limits {
 /// Announces once and waits for the answer: for commands that only want to know.
 pub fn announce(url: &str, announce: &Announce) -> Result<Answer> {
     let (_hold, leash) = leash(None);
-    call(&Target::parse(url)?, announce, &mut None, &once(), &leash)
+    call(&Target::parse(url)?, announce, &mut None, None, &once(), &leash)
 }
 
 /// Asks how large the swarm is, without joining it (BEP 15, BEP 48).
@@ -206,17 +207,19 @@ fn once() -> Limits {
     Limits { udp_tries: 1, ..Limits::default() }
 }
 
-/// One announce, blocking; the UDP connection, if any, is used and kept.
+/// One announce, blocking; the UDP connection, if any, is used and kept. With `only`, over UDP, it
+/// goes to the tracker's addresses of this family.
 fn call(
     target: &Target,
     announce: &Announce,
     connection: &mut Option<udp::Connection>,
+    only: Option<Family>,
     limits: &Limits,
     leash: &Leash,
 ) -> Result<Answer> {
     match target {
         Target::Http(url) => http::announce(url, announce, limits, leash),
-        Target::Udp(place) => udp::announce(place, announce, connection, limits, leash),
+        Target::Udp(place) => udp::announce(place, announce, connection, only, limits, leash),
     }
 }
 

@@ -75,6 +75,30 @@ fn everything_works_with_either_family_and_with_both() {
     }
 }
 
+/// A UDP tracker with both families is told over both, at the beginning and at the end: it knows us
+/// only by the address that it sees.
+#[test]
+fn a_udp_tracker_with_both_families_is_told_over_both() {
+    let Some(Cable { hosts: [a, b] }) = &Cable::new(Family::Both) else { return };
+    let mut tracker = a.piecemeal(&["tracker", "-v"]).start();
+    tracker.wait_for("/announce");
+    let fixture = fixture("both.bin");
+    let place = Place::with_trackers(&fixture, &[&["udp://both.test:6969/announce"]]);
+    fixture.write_to(&place.data);
+    let names = support::fixture::Folder::new("names");
+    let hosts = names.file("hosts", b"10.0.0.1 both.test\nfd00::1 both.test\n");
+    let run = b.piecemeal_with_names(&hosts, &["seed", "--no-lsd", "--no-port-map", "-v"]);
+    let mut seed = run.arg("-d").arg(&place.data).arg(&place.torrent).start();
+    for from in ["10.0.0.2:6881", "[fd00::2]:6881"] {
+        tracker.wait_for(&format!("{from} udp started"));
+    }
+    seed.interrupt();
+    seed.finish(Duration::from_secs(5)).expect(130);
+    for from in ["10.0.0.2:6881", "[fd00::2]:6881"] {
+        tracker.wait_for(&format!("{from} udp stopped"));
+    }
+}
+
 /// The trackers and the peers that the user names, and not one packet to anybody else.
 #[test]
 fn a_private_torrent_sends_nothing_to_anybody_but_its_trackers_and_peers() {

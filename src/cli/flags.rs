@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::proxy::Proxy;
-use crate::select::Selection;
 use table::HABITS;
 pub use table::{COMMANDS, FLAGS};
 use value::Value;
+
+use crate::hostport::HostPort;
+use crate::proxy::Proxy;
+use crate::select::Selection;
 
 /// What the command line asked for. One struct for all commands: the table below says which flag
 /// belongs to which.
@@ -42,6 +44,9 @@ pub struct Args {
     /// Tiers of trackers, in the order given (BEP 12).
     pub announce: Vec<Vec<String>>,
     pub no_tracker: bool,
+    pub no_dht: bool,
+    /// Instead of the well-known nodes of the DHT.
+    pub dht_bootstrap: Vec<HostPort>,
     pub no_lsd: bool,
     pub no_pex: bool,
     pub no_port_map: bool,

@@ -17,6 +17,7 @@ use super::output::is_closed_pipe;
 use super::place::{self, Place};
 use super::view::View;
 use super::{Exit, Misuse, one_operand, show, signals};
+use crate::dht_node;
 use crate::limit::Limit;
 use crate::printable::printable;
 use crate::select::Selection;
@@ -105,6 +106,9 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
     if args.no_tracker {
         trackers.clear();
     }
+    let bootstrap = (!args.dht_bootstrap.is_empty()).then(|| args.dht_bootstrap.clone());
+    let nodes = place.layout.torrent().nodes.clone();
+    let dht = dht_node::Config { bootstrap, nodes, ..dht_node::Config::default() };
     let usual = Options::at(place.layout.clone());
     Options {
         listen: args.listen,
@@ -113,6 +117,7 @@ fn options(args: &Args, place: &Place, mut trackers: Vec<Vec<String>>, trace: Tr
         proxy: args.proxy.clone(),
         peers: args.peers.clone(),
         trackers,
+        dht: (!args.no_dht).then_some(dht),
         lsd: !args.no_lsd,
         pex: !args.no_pex,
         max_peers: args.max_peers.map_or(usual.max_peers, usize::from),

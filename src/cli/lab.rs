@@ -75,14 +75,18 @@ fn report(out: &mut Output, scenario: &Scenario, rng: u64, runs: &[Played]) -> R
     for run in runs {
         let o = &run.outcome;
         out.line(format!(
-            "{:<22} {:>8} {:>8} {:>8} {:>4.0} % {:>7.2} {:>5.1} % {:>9}",
+            "{:<22} {:>8} {:>8} {:>8} {:>4.0} % {:>7.2} {:>7} {:>9}",
             run.label,
             seconds(o.bound),
             seconds(o.last),
             seconds(o.honest),
             100.0 * o.efficiency(),
             o.copies,
-            100.0 * o.wasted.max(0.0),
+            if o.wasted.is_finite() {
+                format!("{:.1} %", 100.0 * o.wasted.max(0.0))
+            } else {
+                "-".into()
+            },
             format!("{} of {}", o.done, o.of)
         ))?;
     }
@@ -98,11 +102,13 @@ fn nodes(out: &mut Output, run: &Played) -> Result<()> {
     ))?;
     let total = run.world.geometry.total_length() as f64;
     for (at, node) in run.world.nodes.iter().enumerate() {
-        let mut sources: Vec<(u64, &String)> = run.sources(at).into_iter().zip(&run.names).collect();
+        let mut sources: Vec<(u64, &String)> =
+            run.sources(at).into_iter().zip(&run.world.names).collect();
         sources.retain(|(bytes, _)| *bytes != 0);
         sources.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let share = |bytes: u64| 100.0 * bytes as f64 / node.received.max(1) as f64;
-        let shown = sources.iter().take(5).map(|(bytes, name)| format!("{name} {:.0} %", share(*bytes)));
+        let shown =
+            sources.iter().take(5).map(|(bytes, name)| format!("{name} {:.0} %", share(*bytes)));
         let mut shown = shown.collect::<Vec<_>>().join(", ");
         if 5 < sources.len() {
             shown += &format!(" and {} more", sources.len() - 5);
@@ -110,7 +116,7 @@ fn nodes(out: &mut Output, run: &Played) -> Result<()> {
         let time = outcome::time(node);
         out.line(format!(
             "{:<5} {:>8} {:>10} {:>10} {:>6.2}  {shown}",
-            run.names[at],
+            run.world.names[at],
             if node.received == 0 && time == 0.0 { "-".to_owned() } else { seconds(time) },
             size(node.received),
             size(node.sent),

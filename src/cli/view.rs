@@ -68,12 +68,14 @@ impl View {
             Update::Tracker(report) if self.verbose || is_bad(&report) => {
                 self.progress.say(&report.to_string());
             }
+            Update::Dht(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::PortMap(report) if self.verbose => self.progress.say(&report.to_string()),
             Update::Decided(decision) if self.verbose || decision.matters() => {
                 self.progress.say(&decision.to_string());
             }
             Update::Listening { .. }
             | Update::Tracker(_)
+            | Update::Dht(_)
             | Update::PortMap(_)
             | Update::Decided(_) => {}
         }
@@ -105,6 +107,9 @@ impl View {
                 .str("peer_id", &printable_bytes(&peer_id.0)),
             Update::Tracker(report) => {
                 Object::new().str("event", "tracker").str("message", &report.to_string())
+            }
+            Update::Dht(report) => {
+                Object::new().str("event", "dht").str("message", &report.to_string())
             }
             Update::PortMap(report) => {
                 Object::new().str("event", "port_map").str("message", &report.to_string())

@@ -111,13 +111,14 @@ impl Scene<'_> {
     }
 
     fn row(&self, node: usize, flow: &[Vec<u64>], width: usize) -> String {
-        let names = &self.run.names;
+        let names = &self.run.world.names;
         if !self.here[node] {
             return format!("{:<4}not here", names[node]);
         }
         let have = &self.have[node];
         let percent = u64::from(have.count()) * 100 / u64::from(have.len().max(1));
-        let rate = |bytes: u64| if bytes == 0 { "-".to_owned() } else { format!("{}/s", size(bytes)) };
+        let rate =
+            |bytes: u64| if bytes == 0 { "-".to_owned() } else { format!("{}/s", size(bytes)) };
         let down = flow.iter().map(|row| row[node]).sum();
         let up = flow[node].iter().sum();
         let mut to: Vec<usize> = (0..flow.len()).filter(|&to| flow[node][to] != 0).collect();

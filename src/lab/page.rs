@@ -34,7 +34,8 @@ pub fn page(scenario: &Scenario, rng: u64, runs: &[Played]) -> String {
 
 /// A line of the JSON output: the sums and each node's.
 pub fn summary_json(run: &Played) -> Object {
-    let finite = |number: f64| if number.is_finite() { format!("{number:.3}") } else { "null".into() };
+    let finite =
+        |number: f64| if number.is_finite() { format!("{number:.3}") } else { "null".into() };
     let o = &run.outcome;
     let nodes = (0..run.world.nodes.len()).map(|at| node_json(run, at).done());
     Object::new()
@@ -56,16 +57,18 @@ fn node_json(run: &Played, at: usize) -> Object {
         Kind::Seed => "seed",
         Kind::Honest => "leecher",
         Kind::FreeRider => "free rider",
+        Kind::Client => "client",
         Kind::Liar => "liar",
         Kind::Miser => "miser",
         Kind::Boaster => "boaster",
     };
     let took = time(node);
     let took = if took.is_finite() { format!("{took:.3}") } else { "null".to_owned() };
-    let sources = run.sources(at).into_iter().zip(&run.names).filter(|(bytes, _)| *bytes != 0);
+    let sources =
+        run.sources(at).into_iter().zip(&run.world.names).filter(|(bytes, _)| *bytes != 0);
     let sources = sources.fold(Object::new(), |object, (bytes, name)| object.num(name, bytes));
     Object::new()
-        .str("name", &run.names[at])
+        .str("name", &run.world.names[at])
         .str("kind", kind)
         .num("up", node.nature.up as u64)
         .num("down", node.nature.down as u64)

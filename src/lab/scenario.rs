@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Played;
 use super::world::{Kind, Nature, Partition, Weather};
 use crate::geometry::Geometry;
+use crate::swarm::Without;
 
 /// Bytes a second.
 const MBIT: f64 = 1e6 / 8.0;
@@ -43,6 +44,8 @@ pub fn honest(up: f64, down: f64, latency: u64) -> Nature {
         leaves: None,
         leaves_after: None,
         super_seed: false,
+        without: Without::default(),
+        in_order: false,
     }
 }
 
@@ -74,13 +77,18 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "one-seed",
         about: "one seed and eight leechers on equal lines",
-        variants: |peers| vec![variant("swarm", crowd(peers.unwrap_or(8), 4.0 * MBIT, 4.0 * MBIT, 16.0 * MBIT))],
+        variants: |peers| {
+            vec![variant("swarm", crowd(peers.unwrap_or(8), 4.0 * MBIT, 4.0 * MBIT, 16.0 * MBIT))]
+        },
         lesson: |runs| {
             let o = &runs[0].outcome;
             format!(
                 "The seed sent {:.2} copies and {} peers got one each: the rest came from each other. \
                  The last was done after {}, {:.0} % of what no protocol can beat.",
-                o.copies, o.done, seconds(o.last), 100.0 * o.efficiency()
+                o.copies,
+                o.done,
+                seconds(o.last),
+                100.0 * o.efficiency()
             )
         },
     },
@@ -88,23 +96,28 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "why-p2p",
         about: "a server alone against a swarm, for 1 to 32 who want the file",
         variants: |peers| {
-            let counts = [1, 2, 4, 8, 16, 32].into_iter().filter(|n| peers.is_none_or(|max| *n <= max));
+            let counts =
+                [1, 2, 4, 8, 16, 32].into_iter().filter(|n| peers.is_none_or(|max| *n <= max));
             let both = |n: usize| {
                 let swarm = crowd(n, 8.0 * MBIT, 4.0 * MBIT, 16.0 * MBIT);
                 let mut alone = swarm.clone();
                 // Clients of a server: they take, and give nothing.
-                alone[1..].iter_mut().for_each(|nature| nature.kind = Kind::FreeRider);
-                [variant(&format!("server, {n} clients"), alone), variant(&format!("swarm, {n} peers"), swarm)]
+                alone[1..].iter_mut().for_each(|nature| nature.kind = Kind::Client);
+                [
+                    variant(&format!("server, {n} clients"), alone),
+                    variant(&format!("swarm, {n} peers"), swarm),
+                ]
             };
             counts.flat_map(both).collect()
         },
         lesson: |runs| {
             let [.., server, swarm] = runs else { return String::new() };
-            let slowest = server.slowest();
             format!(
                 "With {} who want it the server needs {} and the swarm {}: a server's time grows with \
                  every client, a swarm's hardly, since whoever comes brings an uplink along.",
-                swarm.outcome.of, seconds(slowest), seconds(swarm.outcome.last)
+                swarm.outcome.of,
+                seconds(server.outcome.last),
+                seconds(swarm.outcome.last)
             )
         },
     },
@@ -120,7 +133,11 @@ pub const SCENARIOS: &[Scenario] = &[
             format!(
                 "{} peers were served in {}, {:.2} times the bound of {}; the seed sent {:.2} copies. \
                  What counts is that no piece leaves the seed twice before every piece has left it once.",
-                o.done, seconds(o.last), 1.0 / o.efficiency(), seconds(o.bound), o.copies
+                o.done,
+                seconds(o.last),
+                1.0 / o.efficiency(),
+                seconds(o.bound),
+                o.copies
             )
         },
     },
@@ -139,8 +156,10 @@ pub const SCENARIOS: &[Scenario] = &[
             format!(
                 "Until everybody had everything the seed that shows all sent {:.2} copies, the \
                  super-seed {:.2}; the last peer was done after {} and {}.",
-                runs[0].outcome.copies, runs[1].outcome.copies,
-                seconds(runs[0].outcome.last), seconds(runs[1].outcome.last)
+                runs[0].outcome.copies,
+                runs[1].outcome.copies,
+                seconds(runs[0].outcome.last),
+                seconds(runs[1].outcome.last)
             )
         },
     },
@@ -161,7 +180,9 @@ pub const SCENARIOS: &[Scenario] = &[
             format!(
                 "A swarm lives on without its seed as soon as every piece is somewhere: after 0.9 \
                  copies {} completed, after 1.05 {}, after 1.5 {}.",
-                line(&runs[0]), line(&runs[1]), line(&runs[2])
+                line(&runs[0]),
+                line(&runs[1]),
+                line(&runs[2])
             )
         },
     },
@@ -176,10 +197,15 @@ pub const SCENARIOS: &[Scenario] = &[
         },
         lesson: |runs| {
             let o = &runs[0].outcome;
+            let verdict = if o.honest < o.riders {
+                "giving pays, without anybody keeping books"
+            } else {
+                "with so much to be had, taking alone was good enough here"
+            };
             format!(
-                "Who gave was done after {} on average, who did not after {}: tit for tat pays \
-                 without anybody keeping books.",
-                seconds(o.honest), seconds(o.riders)
+                "Who gave was done after {} on average, who did not after {}: {verdict}.",
+                seconds(o.honest),
+                seconds(o.riders)
             )
         },
     },
@@ -213,7 +239,8 @@ pub const SCENARIOS: &[Scenario] = &[
             format!(
                 "Requests that are not answered are made again of others: the last was done after {} \
                  instead of {}.",
-                seconds(runs[1].outcome.last), seconds(runs[0].outcome.last)
+                seconds(runs[1].outcome.last),
+                seconds(runs[0].outcome.last)
             )
         },
     },
@@ -230,7 +257,8 @@ pub const SCENARIOS: &[Scenario] = &[
         lesson: |runs| {
             format!(
                 "Nobody waits for a turn that never comes: {} with the miser, {} without.",
-                seconds(runs[1].outcome.last), seconds(runs[0].outcome.last)
+                seconds(runs[1].outcome.last),
+                seconds(runs[0].outcome.last)
             )
         },
     },
@@ -249,7 +277,8 @@ pub const SCENARIOS: &[Scenario] = &[
             format!(
                 "Those with good lines were done after {} on average, the others after {}: nobody is \
                  held up by who is slow, since blocks are asked of those who send.",
-                seconds(fast), seconds(slow)
+                seconds(fast),
+                seconds(slow)
             )
         },
     },
@@ -285,13 +314,105 @@ pub const SCENARIOS: &[Scenario] = &[
             let (from, until) = (Duration::from_secs(8), Duration::from_secs(28));
             let partition = Some(Partition { first, from, until });
             let weather = Weather { tracker_dies: None, partition };
-            vec![variant("whole", natures.clone()), Variant { weather, ..variant("parted", natures) }]
+            vec![
+                variant("whole", natures.clone()),
+                Variant { weather, ..variant("parted", natures) },
+            ]
         },
         lesson: |runs| {
             format!(
                 "Both sides went on with what they had, and met again: all were done after {}, where \
                  without the cut it took {}.",
-                seconds(runs[1].outcome.last), seconds(runs[0].outcome.last)
+                seconds(runs[1].outcome.last),
+                seconds(runs[0].outcome.last)
+            )
+        },
+    },
+    Scenario {
+        name: "picking",
+        about: "rarest first, at random, or in order; the seed is slow and soon gone",
+        variants: |peers| {
+            let run = |label: &str, random: bool, in_order: bool| {
+                let mut natures = crowd(peers.unwrap_or(12), 2.0 * MBIT, 4.0 * MBIT, 16.0 * MBIT);
+                natures[0].leaves_after = Some(1.3);
+                for nature in &mut natures {
+                    nature.without.rarest_first = random;
+                    nature.in_order = in_order;
+                }
+                variant(label, natures)
+            };
+            vec![
+                run("rarest first", false, false),
+                run("random", true, false),
+                run("in order", false, true),
+            ]
+        },
+        lesson: |runs| {
+            let line = |run: &Played| {
+                format!(
+                    "{} of {} completed ({})",
+                    run.outcome.done,
+                    run.outcome.of,
+                    seconds(run.outcome.last)
+                )
+            };
+            format!(
+                "Rarest first: {}; at random: {}; in order: {}. Whoever takes the rarest piece has \
+                 something that others want, and no piece is lost with the one who had it.",
+                line(&runs[0]),
+                line(&runs[1]),
+                line(&runs[2])
+            )
+        },
+    },
+    Scenario {
+        name: "tit-for-tat",
+        about: "eight of sixteen never give; the others reward who gives, or serve everybody in turn",
+        variants: |peers| {
+            let n = peers.unwrap_or(16);
+            let run = |label: &str, off: bool| {
+                let mut natures = crowd(n, 2.0 * MBIT, 4.0 * MBIT, 16.0 * MBIT);
+                natures.iter_mut().for_each(|nature| nature.without.tit_for_tat = off);
+                natures[n + 1 - n / 2..]
+                    .iter_mut()
+                    .for_each(|nature| nature.kind = Kind::FreeRider);
+                variant(label, natures)
+            };
+            vec![run("tit for tat", false), run("everybody in turn", true)]
+        },
+        lesson: |runs| {
+            let gap = |run: &Played| run.outcome.riders / run.outcome.honest;
+            format!(
+                "Free riders take {:.2} times as long as those who give where giving is rewarded, and \
+                 {:.2} times where it is not. Givers were done after {} and {} on average.",
+                gap(&runs[0]),
+                gap(&runs[1]),
+                seconds(runs[0].outcome.honest),
+                seconds(runs[1].outcome.honest)
+            )
+        },
+    },
+    Scenario {
+        name: "endgame",
+        about: "the last blocks are asked of several peers, or waited for",
+        variants: |peers| {
+            let run = |label: &str, off: bool| {
+                let mut natures = crowd(peers.unwrap_or(8), 4.0 * MBIT, 4.0 * MBIT, 16.0 * MBIT);
+                natures.iter_mut().for_each(|nature| nature.without.endgame = off);
+                // One who gives drop by drop: what it owes is what the others wait for.
+                (natures[1].up, natures[1].down) = (MBIT / 25.0, 4.0 * MBIT);
+                variant(label, natures)
+            };
+            vec![run("with endgame", false), run("without", true)]
+        },
+        lesson: |runs| {
+            format!(
+                "The last was done after {} with the endgame and {} without; asking twice cost {:.1} % \
+                 more bytes instead of {:.1} %.",
+                seconds(runs[0].outcome.last),
+                seconds(runs[1].outcome.last),
+                100.0 * runs[0].outcome.wasted.max(0.0),
+                100.0 * runs[1].outcome.wasted.max(0.0)
             )
         },
     },

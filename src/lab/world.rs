@@ -21,7 +21,7 @@ use crate::address_book::Source;
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::ConnId;
-use crate::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK};
+use crate::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK, Without};
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
@@ -37,6 +37,8 @@ pub enum Kind {
     Honest,
     /// Takes, and never gives.
     FreeRider,
+    /// Takes from the server, as it is meant to; there is nobody else it knows.
+    Client,
     /// Half of the blocks it sends are wrong.
     Liar,
     /// Has everything, and never unchokes anybody.
@@ -58,6 +60,9 @@ pub struct Nature {
     /// It leaves when it has sent so many copies.
     pub leaves_after: Option<f64>,
     pub super_seed: bool,
+    /// Rules it does not keep.
+    pub without: Without,
+    pub in_order: bool,
 }
 
 pub struct Node {
@@ -84,11 +89,28 @@ enum Event {
     /// The two sides of a partition lose sight of each other.
     Cut,
     Tick(usize),
-    Dialled { node: usize, conn: ConnId, target: Option<usize> },
-    Uplink { node: usize },
-    Deliver { link: usize, side: usize, items: Vec<Item>, len: usize },
-    Hashed { node: usize, piece: PieceIndex },
-    HungUp { link: usize, side: usize },
+    Dialled {
+        node: usize,
+        conn: ConnId,
+        target: Option<usize>,
+    },
+    Uplink {
+        node: usize,
+    },
+    Deliver {
+        link: usize,
+        side: usize,
+        items: Vec<Item>,
+        len: usize,
+    },
+    Hashed {
+        node: usize,
+        piece: PieceIndex,
+    },
+    HungUp {
+        link: usize,
+        side: usize,
+    },
 }
 
 pub struct World {
@@ -102,8 +124,14 @@ pub struct World {
     sequence: u64,
     facts: VecDeque<(usize, Fact)>,
     rng: fastrand::Rng,
-    pub weather: Weather,
+    weather: Weather,
     pub record: Record,
+    /// A short name for each node, by its kind and number.
+    pub names: Vec<String>,
+    /// The pieces that are at somebody who was not given them at the start.
+    spread: Bitfield,
+    /// When that was all of them, and what the first node had sent.
+    pub out: Option<(Duration, u64)>,
 }
 
 /// What happens to the network itself.
@@ -123,7 +151,14 @@ pub struct Partition {
 }
 
 impl World {
-    pub fn new(geometry: Geometry, natures: Vec<Nature>, weather: Weather, seed: u64) -> World {
+    /// With `record` what happens is written down.
+    pub fn new(
+        geometry: Geometry,
+        natures: Vec<Nature>,
+        weather: Weather,
+        record: bool,
+        seed: u64,
+    ) -> World {
         let node = |nature: Nature| Node {
             nature,
             swarm: None,
@@ -138,11 +173,13 @@ impl World {
             received: 0,
             gone: false,
         };
+        let nodes: Vec<Node> = natures.into_iter().map(node).collect();
         let mut world = World {
+            names: names(&nodes),
             start: Instant::now(),
             now: Duration::ZERO,
             geometry,
-            nodes: natures.into_iter().map(node).collect(),
+            nodes,
             links: Vec::new(),
             due: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -150,7 +187,9 @@ impl World {
             facts: VecDeque::new(),
             rng: fastrand::Rng::with_seed(seed),
             weather,
-            record: Record::default(),
+            record: Record { kept: record, ..Record::default() },
+            spread: Bitfield::new(geometry.pieces()),
+            out: None,
         };
         if let Some(Partition { from, .. }) = world.weather.partition {
             world.at(from, Event::Cut);
@@ -186,27 +225,12 @@ impl World {
         }
     }
 
-    /// A short name for each node, by its kind and number.
-    pub fn names(&self) -> Vec<String> {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut name = |node: &Node| {
-            let letter = match node.nature.kind {
-                Kind::Seed => "S",
-                Kind::Honest => "",
-                Kind::FreeRider => "F",
-                Kind::Liar => "L",
-                Kind::Miser => "M",
-                Kind::Boaster => "B",
-            };
-            let count = counts.entry(letter).or_default();
-            *count += 1;
-            if letter == "S" && *count == 1 { "S".to_owned() } else { format!("{letter}{count}") }
-        };
-        self.nodes.iter().map(&mut name).collect()
-    }
-
     pub fn have(&self, node: usize) -> Option<&Bitfield> {
         self.nodes[node].swarm.as_ref().map(Swarm::have)
+    }
+
+    pub fn accounts(&self, node: usize) -> Vec<crate::swarm::Account> {
+        self.nodes[node].swarm.as_ref().map(|swarm| swarm.accounts()).unwrap_or_default()
     }
 
     fn instant(&self) -> Instant {
@@ -264,12 +288,14 @@ impl World {
             stop_timeout: None,
             goal: Some(Goal::default()),
             wanted: None,
-            in_order: false,
+            in_order: nature.in_order,
+            without: nature.without,
             super_seed: nature.super_seed,
             upload_limited: false,
             private: false,
             trackers: 1,
-            trace: true,
+            dht_ports: [None; 2],
+            trace: self.record.kept,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
         self.nodes[node].swarm = Some(swarm);
@@ -298,9 +324,8 @@ impl World {
 
     /// Whether a partition stands between two nodes now.
     fn apart(&self, a: usize, b: usize) -> bool {
-        let cut = |p: &Partition| {
-            (p.from..p.until).contains(&self.now) && (a < p.first) != (b < p.first)
-        };
+        let cut =
+            |p: &Partition| (p.from..p.until).contains(&self.now) && (a < p.first) != (b < p.first);
         self.weather.partition.as_ref().is_some_and(cut)
     }
 
@@ -375,13 +400,14 @@ impl World {
                 }
                 Action::Done => self.at(self.now, Event::Leave(node)),
                 Action::Decided(decision) => {
-                    let at = self.now;
-                    let who = |conn| self.nodes[node].conns.get(&conn).map(|&(link, side)| {
-                        self.links[link].nodes[1 - side]
-                    });
-                    self.record.decided(at, node, &decision, who);
+                    let node_of = |conn| {
+                        let &(link, side) = self.nodes[node].conns.get(&conn)?;
+                        let other = self.links[link].nodes[1 - side];
+                        Some((other, self.names[other].as_str()))
+                    };
+                    self.record.decided(self.now, node, &decision, node_of);
                 }
-                Action::MorePeers | Action::GiveUp => {}
+                Action::DhtNode { .. } | Action::MorePeers | Action::GiveUp => {}
             }
         }
     }
@@ -402,7 +428,8 @@ impl World {
         let kind = self.nodes[node].nature.kind;
         let pipe = &mut self.links[link].pipes[side];
         match order {
-            Order::Say(Message::Unchoke) if matches!(kind, Kind::FreeRider | Kind::Miser) => {}
+            Order::Say(Message::Unchoke)
+                if matches!(kind, Kind::FreeRider | Kind::Client | Kind::Miser) => {}
             Order::Say(Message::Reject(_)) if kind == Kind::Boaster => {}
             Order::Say(Message::HaveNone | Message::Bitfield(_)) if kind == Kind::Boaster => {
                 pipe.write(Item::Message(Message::HaveAll));
@@ -530,6 +557,10 @@ impl World {
         let bad: BTreeSet<ConnId> = bad.collect();
         if bad.is_empty() {
             self.note(Moment::Stored { node, piece });
+            self.spread.insert(piece);
+            if self.spread.is_full() && self.out.is_none() {
+                self.out = Some((self.now, self.nodes[0].sent));
+            }
             self.facts.push_back((node, Fact::Stored { piece }));
             for conn in self.nodes[node].blame.remove(&piece).unwrap_or_default() {
                 self.facts.push_back((node, Fact::Guilty { conn, piece }));
@@ -541,6 +572,25 @@ impl World {
             self.facts.push_back((node, Fact::Corrupt { piece, senders }));
         }
     }
+}
+
+/// `S` is the seed, `1` to `n` are leechers, `F1` is a free rider, and so on.
+fn names(nodes: &[Node]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut name = |node: &Node| {
+        let letter = match node.nature.kind {
+            Kind::Seed => "S",
+            Kind::Honest | Kind::Client => "",
+            Kind::FreeRider => "F",
+            Kind::Liar => "L",
+            Kind::Miser => "M",
+            Kind::Boaster => "B",
+        };
+        let count = counts.entry(letter).or_default();
+        *count += 1;
+        if letter == "S" && *count == 1 { "S".to_owned() } else { format!("{letter}{count}") }
+    };
+    nodes.iter().map(&mut name).collect()
 }
 
 fn peer_id(node: usize) -> PeerId {

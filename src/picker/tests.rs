@@ -25,7 +25,7 @@ fn set(pieces: &[PieceIndex]) -> Bitfield {
 impl Script {
     fn pick(&mut self, conn: ConnId, has: &Bitfield, count: usize) -> Vec<(u32, u32, Reason)> {
         let mut picked = Vec::new();
-        let peer = Candidate { conn, has, only: None, slow: false };
+        let peer = Candidate { conn, has, only: None, slow: false, suggested: &[] };
         self.picker.pick(&peer, count, 2, self.now, &mut picked);
         picked.iter().map(|(span, why)| (span.piece, span.begin / BLOCK_LEN, *why)).collect()
     }
@@ -54,7 +54,7 @@ fn rarest_first_once_the_first_pieces_are_there() {
     picker.peer_came(&all);
     picker.peer_came(&all_but_9);
     let mut picked = Vec::new();
-    let seed = Candidate { conn: A, has: &all, only: None, slow: false };
+    let seed = Candidate { conn: A, has: &all, only: None, slow: false, suggested: &[] };
     picker.pick(&seed, 1, 2, Instant::now(), &mut picked);
     assert_eq!(picked[0].0.piece, 9);
     assert_eq!(picked[0].1, Reason::Rarest { have: 1, peers: 2 });
@@ -106,7 +106,13 @@ fn a_peer_is_asked_only_for_what_it_has() {
     assert_eq!(s.pick(B, &set(&[]), 9), []);
     let only = [3];
     let mut picked = Vec::new();
-    let choking = Candidate { conn: B, has: &Bitfield::full(4), only: Some(&only), slow: false };
+    let choking = Candidate {
+        conn: B,
+        has: &Bitfield::full(4),
+        only: Some(&only),
+        slow: false,
+        suggested: &[],
+    };
     s.picker.pick(&choking, 9, 2, s.now, &mut picked);
     assert!(picked.len() == 2 && picked.iter().all(|(span, _)| span.piece == 3));
 }
@@ -217,7 +223,8 @@ fn the_count_of_unasked_blocks_is_right_whatever_happens() {
             match rng.u8(..5) {
                 0 | 1 => {
                     let mut picked = Vec::new();
-                    let peer = Candidate { conn, has: &all, only: None, slow: false };
+                    let peer =
+                        Candidate { conn, has: &all, only: None, slow: false, suggested: &[] };
                     s.picker.pick(&peer, rng.usize(1..4), 3, s.now, &mut picked);
                     asked.extend(picked.iter().map(|(span, _)| (conn, *span)));
                 }

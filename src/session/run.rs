@@ -17,13 +17,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::disk::{keep, look, proofs, put_in_order};
-use super::finders::Finders;
+use super::finders::{Doors, Finders};
 use super::links::{Links, Supplies, chunk_pool};
 use super::{Options, Outcome, Summary, Update};
 use crate::address_book::Source;
 use crate::assembler::Assembler;
 use crate::bitfield::Bitfield;
 use crate::check::Existing;
+use crate::dht_node::{self, Sockets};
 use crate::event::{DELIVERIES_MAX, Event};
 use crate::hash::VerifiedSet;
 use crate::listener::Listening;
@@ -87,7 +88,16 @@ pub fn run(options: &Options, wires: Wires) -> Result<Summary> {
             })?
         }
     };
-    std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, &listening)?.go())
+    let doors = Doors { sockets: dht_sockets(options, listening.port), listening: &listening };
+    std::thread::scope(|scope| Run::start(scope, options, wires, rng, disk, doors)?.go())
+}
+
+/// The DHT's sockets, at the port at which peers dial us if possible. Without any, others find peers.
+/// A private torrent has none (BEP 27), and a proxy takes no datagrams.
+fn dht_sockets(options: &Options, port: u16) -> Option<Sockets> {
+    let private = options.layout.torrent().private;
+    let wanted = options.dht.is_some() && !private && options.proxy.is_none();
+    wanted.then(|| Sockets::open(options.listen, port).ok()).flatten()
 }
 
 /// What is on disk, and the ways to it.
@@ -112,11 +122,12 @@ fn nothing_to_do(options: &Options, outcome: Outcome, have: Option<Bitfield>) ->
     let geometry = options.layout.geometry();
     let have = have.unwrap_or(Bitfield::new(geometry.pieces()));
     let (rng, now) = (fastrand::Rng::new(), Instant::now());
-    let status = Swarm::new(config(options, PeerId([0; 20]), 0), have, rng, now).status(now);
+    let config = config(options, PeerId([0; 20]), 0, [None; 2]);
+    let status = Swarm::new(config, have, rng, now).status(now);
     Summary { outcome, status, accounts: Vec::new(), time: Duration::ZERO }
 }
 
-fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
+fn config(options: &Options, peer_id: PeerId, port: u16, dht_ports: [Option<u16>; 2]) -> Config {
     let metadata_size = match options.layout.torrent().info.len() {
         size @ ..=METADATA_LEN_MAX => size as u32,
         _ => 0,
@@ -136,7 +147,9 @@ fn config(options: &Options, peer_id: PeerId, port: u16) -> Config {
         private: torrent.private,
         wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
         in_order: options.in_order,
+        without: Default::default(),
         trackers: options.trackers.iter().map(Vec::len).sum(),
+        dht_ports,
         trace: options.trace.is_on(),
     }
 }
@@ -165,18 +178,20 @@ impl<'scope, 'env> Run<'scope, 'env> {
         wires: Wires,
         mut rng: fastrand::Rng,
         disk: Disk,
-        listening: &'env Listening,
+        doors: Doors<'env>,
     ) -> Result<Run<'scope, 'env>> {
         let Disk { writing, reading, have } = disk;
         let torrent = options.layout.torrent();
         let peer_id = PeerId::random(&mut rng);
-        if !listening.sockets.is_empty() {
-            let _ = wires.updates.try_send(Update::Listening { port: listening.port, peer_id });
+        let port = doors.listening.port;
+        let dht_ports = [false, true].map(|v6| doors.sockets.as_ref()?.port(v6));
+        if !doors.listening.sockets.is_empty() {
+            let _ = wires.updates.try_send(Update::Listening { port, peer_id });
         }
         let started = Instant::now();
         let key = rng.u32(..);
-        let mut swarm =
-            Swarm::new(config(options, peer_id, listening.port), have.clone(), rng, started);
+        let config = config(options, peer_id, port, dht_ports);
+        let mut swarm = Swarm::new(config, have.clone(), rng, started);
         swarm.handle(
             started,
             Fact::Addresses { source: Source::User, addrs: options.peers.clone() },
@@ -196,13 +211,17 @@ impl<'scope, 'env> Run<'scope, 'env> {
         };
         let assembler = writing.map(start_assembler).transpose()?;
         let (info_hash, proxy) = (torrent.info_hash, options.proxy.clone());
-        let me = Me { info_hash, peer_id: peer_id.0, port: listening.port, key, proxy };
-        let finders = Finders::start(scope, options, listening, me, swarm.left(), &wires.events)?;
+        let both = 1 < doors.listening.sockets.len();
+        let me = Me { info_hash, peer_id: peer_id.0, port, key, both, proxy };
+        let finders = Finders::start(scope, options, doors, me, swarm.left(), &wires.events)?;
         let context = Context {
             info_hash: torrent.info_hash,
             peer_id,
             pieces: options.layout.geometry().pieces(),
-            reserved: Reserved::default().with_fast().with_extended(),
+            reserved: Reserved::default()
+                .with_fast()
+                .with_extended()
+                .with_dht(dht_ports != [None; 2]),
             trace: options.trace,
         };
         let stream =
@@ -273,6 +292,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
             }
             Event::Tracker(report) => self.tracker(report, now),
+            Event::Dht(report) => self.dht(report, now),
             Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
             Event::Streamed(End::Whole) => {
                 self.stream = None;
@@ -301,6 +321,22 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Report::Asking { .. } => {}
         }
         let _ = self.wires.updates.try_send(Update::Tracker(report));
+    }
+
+    fn dht(&mut self, report: dht_node::Report, now: Instant) {
+        self.options.trace.about("dht", &report);
+        match &report {
+            dht_node::Report::Found { peers, .. } => {
+                let fact = Fact::Addresses { source: Source::Dht, addrs: peers.clone() };
+                self.swarm.handle(now, fact);
+            }
+            dht_node::Report::Searched { searched, .. } => {
+                let fact = Fact::DhtSearched { answered: searched.answered };
+                self.swarm.handle(now, fact);
+            }
+            _ => {}
+        }
+        let _ = self.wires.updates.try_send(Update::Dht(report));
     }
 
     fn tick(&mut self, now: Instant) {
@@ -347,6 +383,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Action::Tell { conn, order } => self.links.tell(conn, Task::Order(order)),
             Action::HangUp { conn } => self.links.hang_up(conn),
             Action::MorePeers => self.finders.more_peers(),
+            Action::DhtNode { addr } => self.finders.dht_node(addr),
             Action::Finished => self.finished(now),
             Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
             Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),

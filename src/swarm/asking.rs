@@ -46,9 +46,12 @@ impl Swarm {
             has: &peer.has,
             only: peer.choking.then_some(peer.allowed_fast.as_slice()),
             slow,
+            suggested: &peer.suggested,
         };
         let mut picked = Vec::with_capacity(room);
         self.picker.pick(&candidate, room, connected, now, &mut picked);
+        let picker = &self.picker;
+        peer.suggested.retain(|&piece| picker.is_open(piece));
         if picked.is_empty() {
             return;
         }

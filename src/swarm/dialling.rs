@@ -121,9 +121,15 @@ impl Swarm {
             state.welcome(conn, pieces, now);
         }
         let fast = peer.fast;
+        let dht_port = self.config.dht_ports[usize::from(addr.is_ipv6())];
+        let dht_port = dht_port.filter(|_| hello.reserved.dht());
+        self.rationing.iter_mut().for_each(|state| state.welcome(conn, now));
         self.peers.insert(conn, peer);
         self.say_extended(conn);
         self.say_what_we_have(conn, fast);
+        if let Some(port) = dht_port {
+            self.tell(conn, Message::Port(port));
+        }
         // Only now: the place that becomes free is the other one's, not this one's too.
         if let Some(other) = twin {
             self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
@@ -197,6 +203,7 @@ impl Swarm {
         if let Some(state) = &mut self.super_seed {
             state.gone(conn);
         }
+        self.rationing.iter_mut().for_each(|state| state.gone(conn));
         if !peer.incoming {
             self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
         }
@@ -279,7 +286,10 @@ impl Swarm {
         if known != 0 {
             return Stuck::NoneReachable { known, error: example.map(str::to_owned) };
         }
+        let dht = self.config.dht_ports != [None; 2];
         match (self.config.trackers, self.tracker_answers) {
+            (_, 0) if self.dht_answered => Stuck::NobodyInDht,
+            (0, _) if dht => Stuck::NoDhtNodeAnswered,
             (0, _) => Stuck::NobodyToAsk,
             (_, 0) => Stuck::NoTrackerAnswered {
                 failed: self.tracker_failures,

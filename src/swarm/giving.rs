@@ -20,6 +20,11 @@ const GIVE_MAX: u32 = 8 * BLOCK_LEN;
 /// How often free places are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Places of a seed that rations: at least, and one for each piece that goes out in so many seconds.
+/// Who has a place and waits longer for a piece would think that it is let down.
+const SLOTS_RATIONED: usize = 4;
+const ROUND_TRIP: f64 = 4.0;
+
 /// A peer that has requests waiting and takes nothing for so long is dropped: it does not read.
 const UNREAD_MAX: Duration = Duration::from_secs(60);
 
@@ -46,7 +51,8 @@ impl Swarm {
 
     /// Lets the choker decide, and tells everybody concerned.
     pub(super) fn choose(&mut self, now: Instant) {
-        let seeding = self.finished;
+        self.ration(now);
+        let seeding = self.finished || self.config.without.tit_for_tat;
         // What a super-seed shows is ration enough, and a place to wait for costs time.
         let open = self.super_seed.as_ref().is_some_and(SuperSeed::is_hiding);
         let contenders: Vec<Contender> = self
@@ -60,15 +66,12 @@ impl Swarm {
                 age: now.saturating_duration_since(peer.since),
             })
             .collect();
-        let slots = match open {
-            true => self.config.max_peers,
-            false => choker::slots(self.totals.up.per_second(now)).min(self.config.max_peers),
-        };
+        let slots = self.slots(open, now);
         let verdict = self.choker.decide(&contenders, seeding, slots, now);
         for (conn, reason) in verdict.choke {
             self.decide(|| Decision::Choke { conn, reason });
             self.tell(conn, Message::Choke);
-            self.withdraw_all(conn);
+            self.withdraw_all(conn, now);
         }
         for (conn, reason) in verdict.unchoke {
             self.decide(|| Decision::Unchoke { conn, reason });
@@ -76,9 +79,23 @@ impl Swarm {
         }
     }
 
+    /// How many may be unchoked.
+    fn slots(&mut self, open: bool, now: Instant) -> usize {
+        let rate = self.totals.up.per_second(now);
+        let length = f64::from(self.picker.geometry().piece_length());
+        let rationed = || SLOTS_RATIONED + (ROUND_TRIP * rate / length) as usize;
+        let slots = match (open, self.rationing.is_some()) {
+            (true, _) => self.config.max_peers,
+            (_, true) => choker::slots(rate).max(rationed()),
+            _ => choker::slots(rate),
+        };
+        slots.min(self.config.max_peers)
+    }
+
     /// What is due because time has passed.
     pub(super) fn give(&mut self, now: Instant) {
         self.show(now);
+        self.grant(now);
         if self.last_choice + LOOK <= now {
             self.last_choice = now;
             self.choose(now);
@@ -121,13 +138,17 @@ impl Swarm {
             && self.have().contains(span.piece)
             && self.super_seed.as_ref().is_none_or(|state| state.allows(conn, span.piece));
         let peer = self.peers.get_mut(&conn).expect("known");
-        if !served || QUEUE_MAX <= peer.queue.len() || peer.queue.contains(&span) {
+        if !served || peer.is_asking_too_much(span) {
             // A request that crossed our `choke` is nobody's fault; thousands are.
             peer.idle_talk += 1;
             if peer.fast {
                 self.tell(conn, Message::Reject(span));
             }
             return;
+        }
+        if self.rationing.as_ref().is_some_and(|state| !state.allows(conn, span.piece)) {
+            peer.held.push(span);
+            return self.grant(now);
         }
         if peer.queue.is_empty() {
             peer.last_sent = now;
@@ -137,14 +158,18 @@ impl Swarm {
     }
 
     /// A peer does not want a block any more.
-    pub(super) fn cancelled(&mut self, conn: ConnId, span: Span) {
+    pub(super) fn cancelled(&mut self, conn: ConnId, span: Span, now: Instant) {
         let peer = self.peers.get_mut(&conn).expect("known");
-        let Some(at) = peer.queue.iter().position(|queued| *queued == span) else {
+        if let Some(at) = peer.queue.iter().position(|queued| *queued == span) {
+            peer.queue.remove(at);
+            self.actions.push(Action::Tell { conn, order: Order::Withdraw(span) });
+            self.rationing.iter_mut().for_each(|state| state.cancelled(conn, span, now));
+        } else if let Some(at) = peer.held.iter().position(|held| *held == span) {
+            peer.held.remove(at);
+        } else {
             peer.idle_talk += 1;
             return;
-        };
-        peer.queue.remove(at);
-        self.actions.push(Action::Tell { conn, order: Order::Withdraw(span) });
+        }
         if self.peers[&conn].fast {
             // It may be on its way all the same; an answer too many harms nobody (BEP 6).
             self.tell(conn, Message::Reject(span));
@@ -152,9 +177,13 @@ impl Swarm {
     }
 
     /// A choked peer gets nothing more; with the Fast extension it is told so of each request.
-    fn withdraw_all(&mut self, conn: ConnId) {
+    fn withdraw_all(&mut self, conn: ConnId, now: Instant) {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
-        let (queue, fast) = (std::mem::take(&mut peer.queue), peer.fast);
+        let (mut queue, fast) = (std::mem::take(&mut peer.queue), peer.fast);
+        if let Some(state) = &mut self.rationing {
+            queue.iter().for_each(|&span| state.cancelled(conn, span, now));
+        }
+        queue.append(&mut peer.held);
         self.actions.push(Action::Tell { conn, order: Order::WithdrawAll });
         if fast {
             queue.into_iter().for_each(|span| self.tell(conn, Message::Reject(span)));
@@ -170,6 +199,10 @@ impl Swarm {
             state.sent(conn, &spans, now);
         }
         self.show(now);
+        if let Some(state) = &mut self.rationing {
+            state.settled(conn, &spans, now);
+            self.grant(now);
+        }
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         peer.sent += bytes;
         (peer.last_sent, peer.idle_talk) = (now, 0);

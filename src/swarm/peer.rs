@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::giving::QUEUE_MAX;
 use super::pex::Exchange;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
@@ -47,6 +48,8 @@ pub(super) struct Peer {
     /// It chokes us: it answers no request but for `allowed_fast`.
     pub choking: bool,
     pub allowed_fast: Vec<PieceIndex>,
+    /// What it would like to be asked for, oldest first (BEP 6).
+    pub suggested: Vec<PieceIndex>,
     /// The requests it has not answered, in the order in which they were made.
     pub asked: VecDeque<(Span, Instant)>,
     pub pipeline: Pipeline,
@@ -66,6 +69,8 @@ pub(super) struct Peer {
     pub wants: bool,
     /// Its requests that wait for their turn.
     pub queue: Vec<Span>,
+    /// Those of its requests that wait because others come first ([`super::rationing`]).
+    pub held: Vec<Span>,
     /// Bytes of blocks sent to it, and when the last of them went out.
     pub sent: u64,
     pub last_sent: Instant,
@@ -73,6 +78,8 @@ pub(super) struct Peer {
     pub down: Rate,
     /// It told us what it has, by whatever message.
     pub told_pieces: bool,
+    /// It has told its port in the DHT.
+    pub told_port: bool,
 }
 
 impl Peer {
@@ -92,6 +99,7 @@ impl Peer {
             interested: false,
             choking: true,
             allowed_fast: Vec::new(),
+            suggested: Vec::new(),
             asked: VecDeque::new(),
             pipeline: Pipeline::default(),
             since: now,
@@ -103,10 +111,12 @@ impl Peer {
             idle_talk: 0,
             wants: false,
             queue: Vec::new(),
+            held: Vec::new(),
             sent: 0,
             last_sent: now,
             down: Rate::new(now),
             told_pieces: false,
+            told_port: false,
         }
     }
 
@@ -142,6 +152,13 @@ impl Peer {
         // Answers come in order, so the first one is nearly always it.
         let at = self.asked.iter().position(|(asked, _)| *asked == span)?;
         self.asked.remove(at).map(|(_, when)| when)
+    }
+
+    /// Whether a request of it is one too many, or was made already.
+    pub fn is_asking_too_much(&self, span: Span) -> bool {
+        QUEUE_MAX <= self.queue.len() + self.held.len()
+            || self.queue.contains(&span)
+            || self.held.contains(&span)
     }
 
     /// Whether it could be asked for anything at all.

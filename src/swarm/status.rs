@@ -43,6 +43,10 @@ pub enum Stuck {
     NobodyToAsk,
     /// Trackers were asked and none has answered yet; what the last failure was.
     NoTrackerAnswered { failed: usize, error: Option<String> },
+    /// The DHT was asked, no node has answered, and there is nobody else to ask.
+    NoDhtNodeAnswered,
+    /// The DHT has answered, no tracker, and nobody else was announced there.
+    NobodyInDht,
     /// The trackers know nobody else.
     NoPeersKnown,
     /// Dials are on the way.
@@ -74,6 +78,8 @@ impl fmt::Display for Stuck {
                 f.write_str("no tracker answered")?;
                 because(f, error)
             }
+            Stuck::NoDhtNodeAnswered => f.write_str("no DHT node has answered yet"),
+            Stuck::NobodyInDht => f.write_str("the DHT knows no other peer"),
             Stuck::NoPeersKnown => f.write_str("the tracker knows no other peer"),
             Stuck::Dialling { dials } => write!(f, "dialling {}", peers(*dials)),
             Stuck::NoneReachable { known, error } => {

@@ -17,7 +17,8 @@
 //! Nobody is choked meanwhile: what is shown is ration enough, and a place to wait for costs time.
 //!
 //! Only when asked for (`--super-seed`): one leecher alone would wait for every piece, and one that
-//! counts on a bitfield would never ask.
+//! counts on a bitfield would never ask. Without the flag a crowd is served by
+//! [`rationing`](super::rationing), which hides nothing.
 //!
 //! Layer: decisions. A part of the swarm, which owns it while it lasts.
 

@@ -6,9 +6,10 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Decision, DropReason, Peer, Swarm};
+use super::{Action, Decision, DropReason, Peer, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::{Arrival, ConnId};
@@ -23,6 +24,9 @@ const IDLE_BITFIELD: u32 = 100;
 
 /// How many pieces a peer may offer to a choked one (BEP 6 speaks of ten).
 const ALLOWED_FAST_MAX: usize = 64;
+
+/// How many pieces a peer may suggest; of more the oldest are forgotten (libtorrent: 16).
+const SUGGESTED_MAX: usize = 16;
 
 /// Refused requests in a row before a peer is given up.
 const REFUSED_MAX: u32 = 500;
@@ -93,12 +97,30 @@ impl Swarm {
                 }
             }
             Message::Request(span) => self.requested(conn, span, now),
-            Message::Cancel(span) => self.cancelled(conn, span),
+            Message::Cancel(span) => self.cancelled(conn, span, now),
             Message::Interested => self.wants(conn, true, now),
             Message::NotInterested => self.wants(conn, false, now),
-            // Hints that we do not need, and what we do not know.
-            Message::Suggest(_) | Message::Port(_) => peer.idle_talk += 1,
+            Message::Suggest(piece) if pieces <= piece => {
+                return Err(format!("suggest {piece} of {pieces} pieces (BEP 6)"));
+            }
+            Message::Suggest(piece) => {
+                peer.idle_talk += 1;
+                if SUGGESTED_MAX <= peer.suggested.len() {
+                    peer.suggested.remove(0);
+                }
+                peer.suggested.push(piece);
+            }
+            Message::Port(port) => {
+                // Once: it is counted as idle talk, like hints that we do not need.
+                if !peer.told_port && self.config.dht_ports != [None; 2] {
+                    let addr = SocketAddr::new(peer.addr.ip(), port);
+                    self.actions.push(Action::DhtNode { addr });
+                }
+                peer.told_port = true;
+                peer.idle_talk += 1;
+            }
             Message::Extended(id, payload) => self.extended(conn, id, &payload, now)?,
+            // What we do not need, and what we do not know.
             Message::Unknown(_) | Message::KeepAlive => peer.idle_talk += 1,
         }
         Ok(())

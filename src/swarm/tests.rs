@@ -3,6 +3,7 @@
 mod extended;
 mod people;
 mod pex;
+mod rationing;
 mod super_seed;
 mod talk;
 
@@ -37,10 +38,12 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         goal: None,
         wanted: None,
         in_order: false,
+        without: Default::default(),
         super_seed: false,
         upload_limited: false,
         private: false,
         trackers: 0,
+        dht_ports: [None; 2],
         trace: true,
     };
     change(&mut config);
@@ -386,6 +389,10 @@ fn it_says_why_nothing_moves() {
     assert_eq!(stuck(&mut p), "no tracker answered (tracker x: refused)");
     p.fact(Fact::Addresses { source: Source::Tracker, addrs: vec![] });
     assert_eq!(stuck(&mut p), "the tracker knows no other peer");
+    let mut d = play_with(|config| config.dht_ports = [Some(6881), None]);
+    assert_eq!(stuck(&mut d), "no DHT node has answered yet");
+    d.fact(Fact::DhtSearched { answered: 8 });
+    assert_eq!(stuck(&mut d), "the DHT knows no other peer");
     let addr = p.address();
     p.knows(addr);
     assert_eq!(stuck(&mut p), "dialling 1 peer");

@@ -151,6 +151,16 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    pub fn of(addr: SocketAddr) -> Family {
+        if addr.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    pub fn other(self) -> Family {
+        if self == Family::V4 { Family::V6 } else { Family::V4 }
+    }
+}
+
 /// The addresses of a compact list. A last one that is cut short is ignored.
 pub fn compact(bytes: &[u8], family: Family) -> impl Iterator<Item = SocketAddr> {
     let ip_len = if family == Family::V4 { 4 } else { 16 };

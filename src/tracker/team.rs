@@ -40,6 +40,8 @@ pub struct Me {
     pub port: u16,
     /// See [`Announce::key`](super::Announce::key).
     pub key: u32,
+    /// We listen at both families, so that a tracker with both is told over both.
+    pub both: bool,
     /// Through which everything goes, and UDP does not.
     pub proxy: Option<Proxy>,
 }

@@ -6,8 +6,13 @@
 //! that others need. No more than one call per tracker is wanted at a time; what an abandoned one
 //! still has to say is dropped.
 //!
+//! A UDP tracker knows the address that a packet comes from, so one that has both families is told
+//! over both (as BEP 7 wants it of HTTP): once it has answered over one, it is told *beside* over the
+//! other. That second answer brings peers; the timetable does not depend on it.
+//!
 //! Layer: hands. Owns the timetable, the ids and connections of its trackers, and the calls.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,6 +21,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
 
+use super::answer::Family;
 use super::team::{Me, Report, Totals};
 use super::timetable::{Step, Timetable};
 use super::udp::Connection;
@@ -53,6 +59,16 @@ struct Tracker {
     id: Option<Vec<u8>>,
     connection: Option<Connection>,
     running: Option<Running>,
+    beside: Beside,
+}
+
+/// The same tracker over its other family.
+#[derive(Default)]
+struct Beside {
+    connection: Option<Connection>,
+    running: Option<Running>,
+    /// It has been told, and so has to be told when we leave.
+    is_started: bool,
 }
 
 /// A call on its way. Dropping it interrupts the call.
@@ -66,6 +82,8 @@ struct Running {
 struct Outcome {
     who: usize,
     serial: u64,
+    /// It is the second answer.
+    beside: bool,
     result: Result<Answer>,
     connection: Option<Connection>,
 }
@@ -81,11 +99,15 @@ impl Tier {
         let timetable = Timetable::new(targets.len(), limits, Instant::now(), |order| {
             fastrand::shuffle(order);
         });
-        // Room for what each tracker may say: its call, and one that was cut off before it.
-        let outcomes = bounded(2 * targets.len().max(1));
+        // Room for what each tracker may say: its call, and one that was cut off before it; and the
+        // same beside.
+        let outcomes = bounded(4 * targets.len().max(1));
         let trackers = targets
             .into_iter()
-            .map(|(url, target)| Tracker { url, target, id: None, connection: None, running: None })
+            .map(|(url, target)| {
+                let (id, connection, running, beside) = Default::default();
+                Tracker { url, target, id, connection, running, beside }
+            })
             .collect();
         Tier { trackers, ignored, timetable, me, totals, limits, serial: 0, outcomes }
     }
@@ -103,7 +125,8 @@ impl Tier {
             // The swarm may be gone by then: nobody waits for reports about farewells.
             let report = if leave_by.is_some() { &|_| () } else { report };
             let wake = match self.timetable.next(Instant::now()) {
-                Step::Done => return,
+                Step::Done if self.trackers.iter().all(|t| t.beside.running.is_none()) => return,
+                Step::Done => leave_by.map_or_else(never, at),
                 Step::Call(who, event) => {
                     self.begin(who, event, report);
                     continue;
@@ -120,6 +143,7 @@ impl Tier {
                         for who in self.timetable.leave() {
                             self.trackers[who].running = None;
                         }
+                        self.trackers.iter_mut().for_each(|t| t.beside.running = None);
                     }
                     Err(_) => return,
                 },
@@ -135,34 +159,67 @@ impl Tier {
     }
 
     fn begin(&mut self, who: usize, event: Event, report: &dyn Fn(Report)) {
+        report(Report::Asking { url: self.trackers[who].url.clone(), event });
+        match self.start(who, event, None) {
+            Ok(running) => self.trackers[who].running = Some(running),
+            Err(e) => {
+                let why = format!("no thread for it: {e}");
+                self.fail(who, Error::Failed(why), report);
+            }
+        }
+    }
+
+    /// Tells a tracker that has just answered over its other family too.
+    fn begin_beside(&mut self, who: usize, event: Event) {
+        let tracker = &self.trackers[who];
+        let may_have_both = match &tracker.target {
+            Target::Udp(place) => self.me.both && place.host.parse::<IpAddr>().is_err(),
+            Target::Http(_) => false,
+        };
+        let (true, Some(over)) = (may_have_both, tracker.connection) else { return };
+        let event = match (event, tracker.beside.is_started) {
+            (Event::Stopped, false) => return,
+            (_, false) => Event::Started,
+            (event, true) => event,
+        };
+        let running = self.start(who, event, Some(over.family().other()));
+        self.trackers[who].beside.running = running.ok();
+    }
+
+    /// Starts a call, over any family, or beside over this one.
+    fn start(
+        &mut self,
+        who: usize,
+        event: Event,
+        beside: Option<Family>,
+    ) -> std::io::Result<Running> {
         let announce = self.announce(who, event);
         let limits = self.limits;
         let sender = self.outcomes.0.clone();
         let (hold, leash) = leash(self.me.proxy.as_ref());
         self.serial += 1;
         let serial = self.serial;
-        let tracker = &mut self.trackers[who];
+        let tracker = &self.trackers[who];
         let target = tracker.target.clone();
-        let mut connection = tracker.connection;
+        let known = if beside.is_some() { tracker.beside.connection } else { tracker.connection };
+        let mut connection = known;
         let body = move || {
-            let answer = || call(&target, &announce, &mut connection, &limits, &leash);
+            let answer = || call(&target, &announce, &mut connection, beside, &limits, &leash);
             let result = catch_unwind(AssertUnwindSafe(answer))
                 .unwrap_or_else(|_| Err(Error::Failed("the call ended in a panic".to_owned())));
             // Nobody there any more: then nobody needs to know.
-            let _ = sender.try_send(Outcome { who, serial, result, connection });
+            let _ = sender.try_send(Outcome {
+                who,
+                serial,
+                beside: beside.is_some(),
+                result,
+                connection,
+            });
         };
-        report(Report::Asking { url: tracker.url.clone(), event });
         let place = url::place(&tracker.url);
         let name = format!("tracker {}", place.rsplit('/').next().unwrap_or_default());
-        match Builder::new().name(name).spawn(body) {
-            Ok(thread) => {
-                tracker.running = Some(Running { serial, event, _hold: hold, thread });
-            }
-            Err(e) => {
-                let why = format!("no thread for it: {e}");
-                self.fail(who, Error::Failed(why), report);
-            }
-        }
+        let thread = Builder::new().name(name).spawn(body)?;
+        Ok(Running { serial, event, _hold: hold, thread })
     }
 
     fn announce(&self, who: usize, event: Event) -> Announce {
@@ -186,31 +243,37 @@ impl Tier {
     fn end(&mut self, outcome: Outcome, report: &dyn Fn(Report)) {
         let who = outcome.who;
         let tracker = &mut self.trackers[who];
-        let Some(running) = tracker.running.take_if(|running| running.serial == outcome.serial)
-        else {
+        let slot = if outcome.beside { &mut tracker.beside.running } else { &mut tracker.running };
+        let Some(running) = slot.take_if(|running| running.serial == outcome.serial) else {
             return;
         };
         // The outcome is the last thing that a call's thread does.
         let _ = running.thread.join();
+        if outcome.beside {
+            tracker.beside.connection = outcome.connection;
+            // Where there is no such family, or nothing comes through, nobody misses it.
+            let Ok(answer) = outcome.result else { return };
+            tracker.beside.is_started = running.event != Event::Stopped;
+            return self.report_answer(who, running.event, answer, report);
+        }
         tracker.connection = outcome.connection;
         match outcome.result {
-            Ok(answer) => {
+            Ok(mut answer) => {
                 // An answer without an id does not take back the one before it.
-                tracker.id = answer.tracker_id.or(tracker.id.take());
+                tracker.id = answer.tracker_id.take().or(tracker.id.take());
                 let (interval, min) = (answer.interval, answer.min_interval);
                 self.timetable.answered(who, Instant::now(), interval, min);
-                report(Report::Answered {
-                    url: self.trackers[who].url.clone(),
-                    event: running.event,
-                    peers: answer.peers,
-                    seeders: answer.seeders,
-                    leechers: answer.leechers,
-                    interval,
-                    warning: answer.warning,
-                });
+                self.begin_beside(who, running.event);
+                self.report_answer(who, running.event, answer, report);
             }
             Err(e) => self.fail(who, e, report),
         }
+    }
+
+    fn report_answer(&self, who: usize, event: Event, answer: Answer, report: &dyn Fn(Report)) {
+        let Answer { peers, seeders, leechers, interval, warning, .. } = answer;
+        let url = self.trackers[who].url.clone();
+        report(Report::Answered { url, event, peers, seeders, leechers, interval, warning });
     }
 
     fn fail(&mut self, who: usize, error: Error, report: &dyn Fn(Report)) {

@@ -17,6 +17,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
+use super::answer::Family;
 use super::packet::{self, Action, Reply};
 use super::url::Place;
 use super::{Announce, Answer, Error, Leash, Limits, Result, Scrape};
@@ -43,6 +44,10 @@ pub struct Connection {
 }
 
 impl Connection {
+    pub fn family(&self) -> Family {
+        Family::of(self.address)
+    }
+
     fn is_good_for(&self, address: SocketAddr, now: Instant) -> bool {
         self.address == address && now.duration_since(self.since) < CONNECTION_LIFETIME
     }
@@ -52,13 +57,15 @@ pub fn announce(
     place: &Place,
     announce: &Announce,
     connection: &mut Option<Connection>,
+    only: Option<Family>,
     limits: &Limits,
     leash: &Leash,
 ) -> Result<Answer> {
     let request = |id, transaction| {
         packet::announce(id, transaction, announce, place.path_and_query.as_bytes())
     };
-    match converse(place, connection, limits, leash, Action::Announce, &request)? {
+    let addresses = resolve(place, connection.as_ref(), only)?;
+    match converse(&addresses, connection, limits, leash, Action::Announce, &request)? {
         Reply::Announced(answer) => Ok(answer),
         other => Err(packet::unexpected(&other)),
     }
@@ -66,7 +73,8 @@ pub fn announce(
 
 pub fn scrape(place: &Place, info_hash: Sha1, limits: &Limits, leash: &Leash) -> Result<Scrape> {
     let request = |id, transaction| packet::scrape(id, transaction, info_hash);
-    match converse(place, &mut None, limits, leash, Action::Scrape, &request)? {
+    let addresses = resolve(place, None, None)?;
+    match converse(&addresses, &mut None, limits, leash, Action::Scrape, &request)? {
         Reply::Scraped(scrape) => Ok(scrape),
         other => Err(packet::unexpected(&other)),
     }
@@ -77,14 +85,13 @@ type MakeRequest<'a> = &'a dyn Fn(u64, u32) -> Vec<u8>;
 
 /// Asks every address in turn, each time with more patience, until one answers.
 fn converse(
-    place: &Place,
+    addresses: &[SocketAddr],
     connection: &mut Option<Connection>,
     limits: &Limits,
     leash: &Leash,
     action: Action,
     request: MakeRequest,
 ) -> Result<Reply> {
-    let addresses = resolve(place, connection.as_ref())?;
     let mut why = String::new();
     for n in 0..limits.udp_tries {
         let wait = limits.udp_first.saturating_mul(1u32.checked_shl(n).unwrap_or(u32::MAX));
@@ -119,12 +126,17 @@ fn converse(
 
 /// The addresses of a tracker, in the order of trying: the one that answered last, IPv4, IPv6. IPv4
 /// first since a machine may believe that it has IPv6 when nothing comes through.
-fn resolve(place: &Place, last: Option<&Connection>) -> Result<Vec<SocketAddr>> {
+fn resolve(
+    place: &Place,
+    last: Option<&Connection>,
+    only: Option<Family>,
+) -> Result<Vec<SocketAddr>> {
     let found = (place.host.as_str(), place.port).to_socket_addrs();
     let found = found.map_err(|e| Error::Failed(crate::web::io_text(&e)))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in found {
-        if addresses.len() < ADDRESSES_MAX && !addresses.contains(&address) {
+        let fits = only.is_none_or(|family| Family::of(address) == family);
+        if fits && addresses.len() < ADDRESSES_MAX && !addresses.contains(&address) {
             addresses.push(address);
         }
     }

@@ -73,6 +73,12 @@ impl Reserved {
         self
     }
 
+    /// Sets the bit of the DHT (BEP 5), if we are a node of it.
+    pub fn with_dht(mut self, dht: bool) -> Reserved {
+        self.0[7] |= u8::from(dht);
+        self
+    }
+
     /// Sets the bit of the extension protocol (BEP 10).
     pub fn with_extended(mut self) -> Reserved {
         self.0[5] |= 0x10;

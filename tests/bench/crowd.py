@@ -194,7 +194,7 @@ class Swarm:
         trace = [f"--trace={self.args.trace}"] if self.args.trace else []
         self.tracker.run(PIECEMEAL, "tracker", "--listen", f"{self.tracker.address}:6969", "-v")
         time.sleep(0.3)
-        self.seed.run(PIECEMEAL, "seed", self.torrent, "-d", self.net.work / "seed", "--json",
+        self.seed.run(PIECEMEAL, "seed", self.torrent, "-d", self.net.work / "seed", "--json", "--no-dht",
                       *self.args.seed_flags.split(), *trace)
         time.sleep(1.0)
         self.net.start = time.monotonic()
@@ -212,7 +212,7 @@ class Swarm:
                 member.run("aria2c", self.torrent, "-d", folder, "--seed-time", SEED_TIME, "-q",
                            "--enable-dht=false", "--on-bt-download-complete", hook)
             else:
-                member.run(PIECEMEAL, "get", self.torrent, "-d", folder, "--json",
+                member.run(PIECEMEAL, "get", self.torrent, "-d", folder, "--json", "--no-dht",
                            "--seed-time", SEED_TIME, *member.flags, *trace)
 
     def follow(self, limit, kill_after=None):

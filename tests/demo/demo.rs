@@ -155,7 +155,12 @@ fn place_to_listen() -> [String; 4] {
 /// The one to watch.
 fn first_get(torrent: &Path, dir: &Path) -> Result<(), String> {
     let mut command = Command::new(binary());
-    command.args(["get", "-u", RATE]).args(place_to_listen()).arg("-d").arg(dir).arg(torrent);
+    command
+        .args(["get", "--no-dht", "-u", RATE])
+        .args(place_to_listen())
+        .arg("-d")
+        .arg(dir)
+        .arg(torrent);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("the first get: {status}")),

@@ -105,10 +105,12 @@ impl<'a> Game<'a> {
             goal: None,
             wanted: None,
             in_order: false,
+            without: Default::default(),
             super_seed: false,
             upload_limited: false,
             private: false,
             trackers,
+            dht_ports: [dice.one_in(2).then_some(6881), None],
             // The rules want to know every decision.
             trace: true,
         };

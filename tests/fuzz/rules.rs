@@ -136,7 +136,7 @@ impl Rules {
                 assert!(self.conns.remove(conn).is_some(), "{conn} is hung up on twice");
                 self.left.insert(*conn);
             }
-            Action::MorePeers | Action::Done => {}
+            Action::MorePeers | Action::DhtNode { .. } | Action::Done => {}
             Action::Finished => {
                 assert!(!self.finished && self.have.is_full());
                 self.finished = true;

@@ -113,6 +113,7 @@ fn ours(what: &str, payload: &Payload, trackers: &[String], work: &Path, data: &
     command.args([
         what,
         "--no-lsd",
+        "--no-dht",
         "-v",
         "--listen",
         "127.0.0.1",

@@ -135,7 +135,8 @@ fn get(bed: &Bed, payload: &Payload, route: Route, tracker: &Tracker, seeder: &R
     let out = work.join("out");
     fs::create_dir_all(&out).expect("making a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
-    command.args(["get", "--no-lsd"]).arg("--dir").arg(&out).args(["--listen", "127.0.0.1"]);
+    command.args(["get", "--no-lsd", "--no-dht"]).arg("--dir").arg(&out);
+    command.args(["--listen", "127.0.0.1"]);
     command.args(["--port", &free_port().to_string(), "--stop-timeout", "60"]);
     let trackers = match route {
         Route::Http => vec![tracker.http()],

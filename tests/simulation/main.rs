@@ -8,96 +8,31 @@
 //! `SIMULATION_SWARMS=1000 cargo test --release --test simulation -- --nocapture` plays more of them.
 
 mod crowd;
-mod link;
-mod world;
 
 use std::time::Duration;
 
 use crowd::{crowd, geometry, honest};
 use piecemeal::geometry::Geometry;
-use world::{Kind, Nature, World};
+use piecemeal::lab::outcome::{self, Outcome};
+use piecemeal::lab::world::{Kind, Nature, Node, Weather, World};
 
 /// How many swarms of a random kind are played, unless told otherwise.
 const SWARMS: u64 = 120;
 
 const MBIT: f64 = 1e6 / 8.0;
 
-/// What became of a swarm.
-#[derive(Debug)]
-struct Outcome {
-    bound: f64,
-    /// When the last honest leecher had everything; infinite if it never did.
-    last: f64,
-    /// The mean times of those who give, and of those who do not.
-    honest: f64,
-    riders: f64,
-    /// What the seed sent, in sizes of the torrent.
-    copies: f64,
-    /// What came and was of no use, in parts of what was needed.
-    wasted: f64,
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Outcome { bound, last, honest, riders, copies, wasted } = self;
-        write!(
-            f,
-            "bound {bound:.1} s, last {last:.1} s ({:.2}), mean {honest:.1} s, ",
-            bound / last
-        )?;
-        write!(f, "free riders {riders:.1} s, {copies:.2} copies, {:.1} % wasted", 100.0 * wasted)
-    }
-}
-
-fn bound(geometry: &Geometry, natures: &[Nature]) -> f64 {
-    let size = geometry.total_length() as f64;
-    let seed: f64 = natures.iter().filter(|n| n.kind == Kind::Seed).map(|n| n.up).sum();
-    let leechers = || natures.iter().filter(|n| n.kind == Kind::Honest && n.leaves.is_none());
-    let up: f64 = leechers().map(|n| n.up).sum();
-    let down = leechers().map(|n| n.down).fold(f64::INFINITY, f64::min);
-    let n = leechers().count() as f64;
-    (size / seed).max(n * size / (seed + up)).max(size / down)
-}
-
 fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
-    let bound = bound(&geometry, &natures);
-    let latest = natures.iter().map(|n| n.joins.as_secs_f64()).fold(0.0, f64::max);
-    let limit = Duration::from_secs_f64(60.0 + latest + 20.0 * bound);
-    let mut world = World::new(geometry, natures, seed);
-    let waits = |node: &world::Node| {
-        node.nature.kind != Kind::Liar
-            && node.nature.leaves.is_none()
-            && node.finished.is_none()
-            && !node.gone
-    };
-    world.run(limit, |world| !world.nodes.iter().any(waits));
-    let time = |node: &world::Node| {
-        let joined = node.nature.joins.as_secs_f64();
-        node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64() - joined)
-    };
-    let of = |kind: Kind| world.nodes.iter().filter(move |node| node.nature.kind == kind);
-    let honest = || of(Kind::Honest).filter(|node| node.nature.leaves.is_none());
-    let mean = |times: Vec<f64>| times.iter().sum::<f64>() / times.len() as f64;
-    let size = geometry.total_length() as f64;
-    let done = honest().filter(|node| node.finished.is_some()).count() as f64;
-    let received: u64 = honest().map(|node| node.received).sum();
-    Outcome {
-        bound,
-        last: honest().map(time).fold(0.0, f64::max),
-        honest: mean(honest().map(time).collect()),
-        riders: mean(of(Kind::FreeRider).map(time).collect()),
-        copies: of(Kind::Seed).map(|node| node.sent as f64).sum::<f64>() / size,
-        wasted: received as f64 / size / done - 1.0,
-    }
+    outcome::play(geometry, natures, Weather::default(), false, seed).1
 }
 
-/// One seed that shows all, or super-seeds and leaves after so many copies, with 10 Mbit/s and 16 leechers with 10 up and 50 down, 24 MiB.
-fn flash_crowd(piece_length: u32, shows_until: Option<f64>, seed: u64) -> Outcome {
+/// One seed with 10 Mbit/s, and 16 leechers with 10 up and 50 down; 24 MiB. It may super-seed, and
+/// leave after so many copies.
+fn flash_crowd(piece_length: u32, super_seed: bool, leaves: Option<f64>, seed: u64) -> Outcome {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut natures = vec![honest(10.0 * MBIT, 10.0 * MBIT, 10)];
     natures[0].kind = Kind::Seed;
-    natures[0].super_seed = shows_until.is_some();
-    natures[0].leaves_after = shows_until;
+    natures[0].super_seed = super_seed;
+    natures[0].leaves_after = leaves;
     for _ in 0..16 {
         let mut nature = honest(10.0 * MBIT, 50.0 * MBIT, rng.u64(10..=40));
         nature.joins = Duration::from_millis(rng.u64(100..300));
@@ -116,32 +51,45 @@ fn cluster(piece_length: u32, super_seed: bool, seed: u64) -> Outcome {
     play(geometry(16 << 20, piece_length), natures, seed)
 }
 
-#[test]
-fn a_flash_crowd_is_over_soon_after_the_seed_has_sent_everything_once() {
-    println!("flash crowd, all shown: {}", flash_crowd(256 << 10, None, 0));
-    for (piece_length, seed) in [(256 << 10, 1), (256 << 10, 2), (16 << 10, 3)] {
-        let outcome = flash_crowd(piece_length, Some(f64::INFINITY), seed);
-        println!("flash crowd, {} KiB, super-seed: {outcome}", piece_length >> 10);
-        assert!(0.75 <= outcome.bound / outcome.last && outcome.copies <= 1.2, "{outcome}");
-    }
+fn name(piece_length: u32, super_seed: bool) -> String {
+    let how = if super_seed { "super-seeds" } else { "rations" };
+    format!("pieces of {} KiB, the seed {how}", piece_length >> 10)
 }
 
 #[test]
-fn a_super_seed_may_leave_after_one_copy() {
-    for (piece_length, seed) in [(256 << 10, 1), (64 << 10, 2)] {
-        let outcome = flash_crowd(piece_length, Some(1.05), seed);
-        println!("flash crowd, {} KiB, the seed leaves: {outcome}", piece_length >> 10);
-        assert!(outcome.last.is_finite(), "{outcome}");
+fn a_flash_crowd_is_over_soon_after_the_seed_has_sent_everything_once() {
+    for (piece_length, seed) in [(256 << 10, 1), (256 << 10, 2), (64 << 10, 3), (16 << 10, 4)] {
+        for super_seed in [false, true] {
+            let outcome = flash_crowd(piece_length, super_seed, None, seed);
+            println!("flash crowd, {}: {outcome}", name(piece_length, super_seed));
+            assert!(0.75 <= outcome.bound / outcome.last && outcome.copies <= 1.2, "{outcome}");
+        }
+    }
+    // There are hardly more pieces than leechers.
+    let outcome = flash_crowd(1 << 20, false, None, 5);
+    println!("flash crowd, {}: {outcome}", name(1 << 20, false));
+    assert!(0.6 <= outcome.bound / outcome.last && outcome.out.1 <= 1.05, "{outcome}");
+}
+
+#[test]
+fn a_seed_may_leave_after_one_copy() {
+    for (piece_length, seed) in [(256 << 10, 1), (64 << 10, 2), (16 << 10, 3)] {
+        for super_seed in [false, true] {
+            let outcome = flash_crowd(piece_length, super_seed, Some(1.05), seed);
+            println!("the seed leaves, {}: {outcome}", name(piece_length, super_seed));
+            assert!(outcome.last.is_finite(), "{outcome}");
+        }
     }
 }
 
 #[test]
 fn a_cluster_shares_what_one_machine_has() {
-    println!("cluster, all shown: {}", cluster(256 << 10, false, 0));
     for (piece_length, seed) in [(256 << 10, 1), (256 << 10, 2), (16 << 10, 3)] {
-        let outcome = cluster(piece_length, true, seed);
-        println!("cluster, {} KiB, super-seed: {outcome}", piece_length >> 10);
-        assert!(outcome.last <= 9.0, "{outcome}");
+        for super_seed in [false, true] {
+            let outcome = cluster(piece_length, super_seed, seed);
+            println!("cluster, {}: {outcome}", name(piece_length, super_seed));
+            assert!(outcome.last <= 9.0, "{outcome}");
+        }
     }
 }
 
@@ -157,6 +105,53 @@ fn who_does_not_give_comes_last() {
         let outcome = play(geometry(16 << 20, 128 << 10), natures, seed);
         println!("free riders: {outcome}");
         assert!(outcome.honest < outcome.riders, "{outcome}");
+    }
+}
+
+/// Three each with 1, 2, 4, 8 and 16 Mbit/s up, and three who give nothing; all with 50 down.
+/// The mean times, in that order.
+fn order(seed: u64) -> Vec<f64> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut natures = vec![honest(10.0 * MBIT, 50.0 * MBIT, 10)];
+    natures[0].kind = Kind::Seed;
+    for i in 0..18 {
+        let up = [1.0, 2.0, 4.0, 8.0, 16.0, 10.0][i / 3];
+        let mut nature = honest(up * MBIT, 50.0 * MBIT, rng.u64(10..=40));
+        if i / 3 == 5 {
+            nature.kind = Kind::FreeRider;
+        }
+        nature.joins = Duration::from_millis(rng.u64(100..300));
+        natures.push(nature);
+    }
+    let mut world =
+        World::new(geometry(24 << 20, 16 << 10), natures, Weather::default(), false, seed);
+    world.run(Duration::from_secs(300), |world| {
+        world.nodes[1..].iter().all(|node| node.finished.is_some())
+    });
+    let copies = world.nodes[0].sent as f64 / f64::from(24 << 20);
+    let time = |node: &Node| node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64());
+    let times: Vec<f64> = world.nodes[1..].iter().map(time).collect();
+    println!("{copies:.2} copies, {times:.1?} out {:?}", world.out);
+    if std::env::var("DBG").is_ok() {
+        let class = |i: usize| if i == 0 { 0 } else { 1 + (i - 1) / 3 };
+        for from in 0..7 {
+            let mut row = [0.0; 7];
+            for i in (0..19).filter(|&i| class(i) == from) {
+                for account in world.accounts(i) {
+                    let text = String::from_utf8_lossy(&account.id.0[8..]).to_string();
+                    row[class(text.parse::<usize>().unwrap())] += account.sent as f64 / 1048576.0;
+                }
+            }
+            println!("   from {from}: {row:.1?}");
+        }
+    }
+    times.chunks(3).map(|three| three.iter().sum::<f64>() / 3.0).collect()
+}
+
+#[test]
+fn who_gives_more_is_done_sooner() {
+    for seed in 0..4 {
+        println!("1, 2, 4, 8, 16 Mbit/s up, and none: {:.1?}", order(seed));
     }
 }
 

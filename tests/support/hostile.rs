@@ -60,6 +60,7 @@ pub const MATRIX: &[Behaviour] = &[
     Behaviour { name: "P30", what: "100,000 requests, reading no answer", variants: 1, play: flood_of_requests },
     Behaviour { name: "P31", what: "cancels for everything", variants: 1, play: flood_of_cancels },
     Behaviour { name: "P32", what: "extended handshakes without sense", variants: ODD_EXTENDED, play: odd_extended },
+    Behaviour { name: "P37", what: "tells of 100,000 peers, of port 0, of ourselves, of odd lengths", variants: ODD_EXCHANGES, play: odd_exchange },
     Behaviour { name: "P39", what: "a reset in the middle of a block", variants: 64, play: reset_inside },
 ];
 
@@ -421,6 +422,36 @@ fn odd_extended(wire: &mut Wire, scene: &Scene, variant: usize) -> io::Result<()
     wire.send(&[extended(0, odd[variant]), claim].concat())?;
     for id in [0, 1, 2, 3, 4, 5, 255] {
         wire.send(&extended(id, b"li1ee"))?;
+    }
+    wire.ignore()
+}
+
+const ODD_EXCHANGES: usize = 6;
+
+/// Our id for such messages is 2, as our extended handshake says.
+fn odd_exchange(wire: &mut Wire, scene: &Scene, variant: usize) -> io::Result<()> {
+    scene.greet_extended(wire, variant)?;
+    let claim = message(id::BITFIELD, &full_bitfield(scene.fixture.pieces()));
+    wire.send(&[extended(0, b"d1:md6:ut_pexi1eee"), claim].concat())?;
+    let list = |key: &str, bytes: &[u8]| {
+        [b"d", key.as_bytes(), format!("{}:", bytes.len()).as_bytes(), bytes, b"e"].concat()
+    };
+    let many = |count: u32| {
+        let addrs = (0..count).flat_map(|n| [127, 3, (n >> 8) as u8, n as u8, 0, 9]);
+        list("5:added", &addrs.collect::<Vec<u8>>())
+    };
+    let payload = match variant {
+        0 => many(100_000),
+        1 => list("5:added", &[127, 3, 0, 1, 0, 0].repeat(200)),
+        2 => list("5:added", &[127, 0, 0, 1, 0x1a, 0xe1].repeat(200)),
+        3 => list("6:added6", &[7; 1_001]),
+        4 => b"d5:addedi7e7:droppedlee".to_vec(),
+        _ => many(200),
+    };
+    // The last one floods: nothing of it is forbidden but that it comes without end.
+    let times = if variant == ODD_EXCHANGES - 1 { 1_000 } else { 3 };
+    for _ in 0..times {
+        wire.send(&extended(2, &payload))?;
     }
     wire.ignore()
 }

@@ -9,6 +9,7 @@
 
 use std::ffi::OsStr;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -114,6 +115,12 @@ impl Host {
     /// A program that runs there.
     pub fn run(&self, program: impl AsRef<OsStr>) -> Run {
         Run::program("ip").args(["netns", "exec", &self.name]).arg(program)
+    }
+
+    /// The same, where these lines are what names mean (as in `/etc/hosts`).
+    pub fn piecemeal_with_names(&self, hosts: &Path, args: &[&str]) -> Run {
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        self.run("sh").args(["-c", script]).arg(hosts).arg(binary()).args(args)
     }
 
     pub fn piecemeal(&self, args: &[&str]) -> Run {

@@ -94,12 +94,26 @@ impl Run {
         self
     }
 
+    /// No test asks the well-known nodes of the real DHT; those that are about it name their own.
+    fn keep_from_the_dht(&mut self) {
+        let has = |start: &str| {
+            self.command.get_args().any(|arg| arg.to_string_lossy().starts_with(start))
+        };
+        let first = self.command.get_args().next();
+        let joins = first.is_some_and(|command| command == "get" || command == "seed");
+        let ours = self.command.get_program() == binary();
+        if ours && joins && !has("--no-dht") && !has("--dht-bootstrap") {
+            self.command.arg("--no-dht");
+        }
+    }
+
     // `wait4` in a thread waits for it.
     #[expect(clippy::zombie_processes)]
     pub fn start(mut self) -> Running {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A child of a test must not behave as if somebody were looking.
         self.command.env_remove("RUST_BACKTRACE");
+        self.keep_from_the_dht();
         let start = Instant::now();
         let name = self.command.get_program().to_owned();
         let mut child = self.command.spawn().unwrap_or_else(|err| panic!("{name:?}: {err}"));

@@ -79,3 +79,30 @@ fn allowed_fast_pieces_come_while_we_are_choked() {
     p.says(conn, [Message::HaveAll, Message::AllowedFast(6)]);
     assert!(p.asked(conn).iter().all(|span| span.piece == 6) && p.asked(conn).len() == 2);
 }
+
+#[test]
+fn nodes_of_the_dht_tell_each_other_their_ports_once() {
+    let mut p = play_with(|config| config.dht_ports = [Some(6999), None]);
+    let stranger = p.joins([0]);
+    assert!(!p.told(stranger, &Message::Port(6999)), "without the bit nobody is told");
+    let addr = p.address();
+    p.knows(addr);
+    let conn = p.dialled(addr).expect("it is dialled");
+    let reserved = Reserved::default().with_dht(true);
+    let hello = Hello { addr, incoming: false, peer_id: PeerId([77; 20]), reserved };
+    p.fact(Fact::Connected { conn, hello });
+    assert!(p.told(conn, &Message::Port(6999)));
+    p.says(conn, [Message::Port(7000), Message::Port(7001)]);
+    let nodes = |p: &Play| {
+        let node = |action: &Action| match action {
+            Action::DhtNode { addr } => Some(*addr),
+            _ => None,
+        };
+        p.actions.iter().filter_map(node).collect::<Vec<_>>()
+    };
+    assert_eq!(nodes(&p), [SocketAddr::new(addr.ip(), 7000)]);
+    let mut without = play();
+    let peer = without.joins([0]);
+    without.says(peer, [Message::Port(7000)]);
+    assert!(nodes(&without).is_empty());
+}

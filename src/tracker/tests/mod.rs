@@ -66,7 +66,7 @@ fn an_announce() -> Announce {
 /// Announces once, with these limits.
 fn ask(url: &str, limits: &Limits) -> Result<Answer> {
     let (_hold, leash) = leash(None);
-    call(&Target::parse(url)?, &an_announce(), &mut None, limits, &leash)
+    call(&Target::parse(url)?, &an_announce(), &mut None, None, limits, &leash)
 }
 
 /// A call that is abandoned once `arrived` has a message, and what came of it.
@@ -75,7 +75,7 @@ fn abandon<T>(url: &str, arrived: &Receiver<T>) -> Result<Answer> {
     let target = Target::parse(url).unwrap();
     std::thread::scope(|scope| {
         let asking =
-            scope.spawn(move || call(&target, &an_announce(), &mut None, &patient(), &leash));
+            scope.spawn(move || call(&target, &an_announce(), &mut None, None, &patient(), &leash));
         arrived.recv_timeout(PROMPT).expect("the tracker was not asked");
         drop(hold);
         asking.join().unwrap()

@@ -9,6 +9,7 @@ fn me() -> Me {
         info_hash: Sha1([0xab; 20]),
         peer_id: *b"-PM0100-abcdefghijkl",
         port: 6881,
+        both: true,
         key: 7,
         proxy: None,
     }

@@ -43,7 +43,8 @@ fn connect_announce_and_use_the_connection_again() {
     let mut connection = None;
     for _ in 0..2 {
         let (_hold, leash) = leash(None);
-        let answer = call(&target, &an_announce(), &mut connection, &patient(), &leash).unwrap();
+        let answer =
+            call(&target, &an_announce(), &mut connection, None, &patient(), &leash).unwrap();
         assert_eq!(answer.peers, the_peer());
         assert_eq!((answer.seeders, answer.leechers), (Some(1), Some(2)));
     }
@@ -142,7 +143,7 @@ fn a_forgotten_connection_is_made_anew() {
     let mut connection = None;
     for _ in 0..2 {
         let (_hold, leash) = leash(None);
-        call(&target, &an_announce(), &mut connection, &patient(), &leash).unwrap();
+        call(&target, &an_announce(), &mut connection, None, &patient(), &leash).unwrap();
     }
     let actions: Vec<_> = tracker.packets.try_iter().map(|p| action(&p)).collect();
     assert_eq!(actions, [0, 1, 1, 0, 1]);

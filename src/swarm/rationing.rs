@@ -1,0 +1,362 @@
+//! Rationing: what a seed does when a crowd has nobody but it.
+//!
+//! Of a seed that answers every request in turn, several peers fetch the same piece, and until the
+//! last piece has left it somebody waits; if it leaves before, nobody completes. Super-seeding
+//! ([`super_seed`](super::super_seed)) hides what it has, which one leecher alone, and clients that
+//! count on a bitfield, pay for. Here nothing is hidden and nobody is refused: the seed only says
+//! *when* it answers.
+//!
+//! ```text
+//! request ─► of a granted piece? ─yes─► writer
+//!                   └─no─► held ─► granted: 1. a piece that nobody has and nobody is sent
+//!                                           2. one that is not passed on by who has it
+//!                                           3. when nothing is under way: some blocks of others
+//! ```
+//!
+//! 1. **First what nobody has.** A piece is granted to one of those that ask for it; the others'
+//!    requests wait, and most are taken back when their piece is seen elsewhere. So that they ask
+//!    for different pieces, each is suggested some (`suggest`, BEP 6).
+//! 2. **Who spreads gets more**: the next grant is for the peer with the fewest pieces that were not
+//!    seen at anybody else yet; of several for the one that has waited longest.
+//! 3. **Few at a time** ([`UNDER_WAY`], or [`AHEAD`] of our rate): a piece can be passed on only
+//!    when it is whole. Who takes what it was granted too slowly does not count.
+//! 4. **The line is never idle** while anything is asked for, and nobody waits longer than
+//!    [`STARVED`] for anything at all.
+//!
+//! It begins when [`CROWD`] peers want something and a piece is nowhere but here, and ends when every
+//! piece is at two others, another seed is met, or hardly anybody is left. One leecher or a few never
+//! notice it.
+//!
+//! Layer: decisions. A part of the swarm, which owns it while it lasts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::{Action, Order, Swarm};
+use crate::bitfield::Bitfield;
+use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
+use crate::picker::ConnId;
+use crate::wire::message::Message;
+
+/// So many peers that want something are a crowd; with fewer than the second number it is over.
+const CROWD: usize = 4;
+const CROWD_LEFT: usize = 2;
+
+/// Pieces on their way at once, at least, and blocks.
+const UNDER_WAY: u64 = 2;
+const UNDER_WAY_BLOCKS: u64 = 8;
+
+/// On a fast line so many seconds of the rate are under way.
+const AHEAD: f64 = 0.25;
+
+/// A peer that has so much on the way to it is not granted more, unless that is less than a piece.
+const EACH: u64 = 4 * BLOCK_LEN as u64;
+
+/// A grant of which nothing was fetched for so long is not under way.
+const UNFETCHED: Duration = Duration::from_secs(2);
+
+/// Nor is one that takes this many times as long as what is under way should.
+const SLOW: f64 = 3.0;
+
+/// A first copy that is not seen at its peer so long after it went there may be granted again: it
+/// may lie in sockets meanwhile.
+const ARRIVAL: Duration = Duration::from_secs(20);
+
+/// When nothing was under way for so long, requests for what others have are answered, so many
+/// blocks at a time. A queue in the line is longer than that.
+const IDLE: Duration = Duration::from_millis(150);
+const AGAIN: u32 = 4;
+
+/// So many blocks' worth of pieces is suggested to each.
+const SUGGESTED_BLOCKS: u32 = 8;
+
+/// A first copy that is seen nowhere else so long after it went out is with somebody who does not
+/// pass it on.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who was granted nothing for so long is granted what it asked for first.
+const STARVED: Duration = Duration::from_secs(8);
+
+/// Requests of one peer that are looked at in search of a piece to grant.
+const SEARCH_MAX: usize = 64;
+
+/// After another seed was met it counts for so long: the two are not connected.
+const OTHER_SEED: Duration = Duration::from_secs(300);
+
+pub(super) struct Rationing {
+    rations: BTreeMap<ConnId, Ration>,
+    /// Who was granted the first copy of each piece, and when something of it last went out.
+    first: Vec<Option<(ConnId, Instant)>>,
+    /// Pieces that were suggested to nobody, the next one last.
+    fresh: Vec<PieceIndex>,
+    /// Since when nothing is under way.
+    idle: Option<Instant>,
+}
+
+/// What one peer was granted.
+struct Ration {
+    pieces: Bitfield,
+    under_way: Vec<Grant>,
+    /// First copies that nobody else has.
+    unproven: Vec<PieceIndex>,
+    /// What was suggested to it, and it was not granted yet.
+    suggested: Vec<PieceIndex>,
+    last: Instant,
+}
+
+struct Grant {
+    piece: PieceIndex,
+    /// Bytes that it has not fetched yet.
+    left: u64,
+    since: Instant,
+    last: Instant,
+}
+
+impl Grant {
+    fn counts(&self, slow: Duration, now: Instant) -> bool {
+        now < self.last + UNFETCHED && now < self.since + slow
+    }
+}
+
+impl Rationing {
+    fn new(pieces: u32, rng: &mut fastrand::Rng) -> Rationing {
+        let first = vec![None; pieces as usize];
+        let mut fresh: Vec<PieceIndex> = (0..pieces).collect();
+        rng.shuffle(&mut fresh);
+        Rationing { rations: BTreeMap::new(), first, fresh, idle: None }
+    }
+
+    pub fn welcome(&mut self, conn: ConnId, now: Instant) {
+        let pieces = Bitfield::new(self.first.len() as u32);
+        let ration = Ration {
+            pieces,
+            under_way: Vec::new(),
+            unproven: Vec::new(),
+            suggested: Vec::new(),
+            last: now,
+        };
+        self.rations.insert(conn, ration);
+    }
+
+    pub fn gone(&mut self, conn: ConnId) {
+        let suggested = self.rations.remove(&conn).map(|ration| ration.suggested);
+        self.fresh.extend(suggested.unwrap_or_default());
+        let lost = |first: &&mut Option<(ConnId, Instant)>| first.is_some_and(|(c, _)| c == conn);
+        self.first.iter_mut().filter(lost).for_each(|first| *first = None);
+    }
+
+    /// Whether a request may pass at once.
+    pub fn allows(&self, conn: ConnId, piece: PieceIndex) -> bool {
+        self.rations.get(&conn).is_none_or(|ration| ration.pieces.contains(piece))
+    }
+
+    /// It does not want this block any more.
+    pub fn cancelled(&mut self, conn: ConnId, span: Span, now: Instant) {
+        self.settled(conn, &[span], now);
+        let first = &mut self.first[span.piece as usize];
+        *first = first.filter(|(to, _)| *to != conn);
+    }
+
+    /// These blocks went out.
+    pub fn settled(&mut self, conn: ConnId, spans: &[Span], now: Instant) {
+        let Some(ration) = self.rations.get_mut(&conn) else { return };
+        for grant in &mut ration.under_way {
+            let bytes = spans.iter().filter(|span| span.piece == grant.piece);
+            let bytes: u64 = bytes.map(|span| u64::from(span.length)).sum();
+            if bytes != 0 {
+                (grant.left, grant.last) = (grant.left.saturating_sub(bytes), now);
+                let first = &mut self.first[grant.piece as usize];
+                *first = first.map(|(to, at)| (to, if to == conn { now } else { at }));
+            }
+        }
+        ration.under_way.retain(|grant| grant.left != 0);
+    }
+
+    fn under_way(&self, slow: Duration, now: Instant) -> u64 {
+        let grants = self.rations.values().flat_map(|ration| &ration.under_way);
+        grants.filter(|grant| grant.counts(slow, now)).map(|grant| grant.left).sum()
+    }
+
+    fn is_promised(&self, piece: PieceIndex, now: Instant) -> bool {
+        self.first[piece as usize].is_some_and(|(_, last)| now < last + ARRIVAL)
+    }
+
+    /// The first copy of a piece goes to a peer.
+    fn grant(&mut self, conn: ConnId, piece: PieceIndex, bytes: u64, now: Instant) {
+        let Some(ration) = self.rations.get_mut(&conn) else { return };
+        ration.pieces.insert(piece);
+        ration.under_way.push(Grant { piece, left: bytes, since: now, last: now });
+        ration.unproven.push(piece);
+        ration.last = now;
+        self.first[piece as usize] = Some((conn, now));
+        self.idle = None;
+        for ration in self.rations.values_mut() {
+            ration.suggested.retain(|&suggested| suggested != piece);
+        }
+    }
+
+    /// Some blocks of a piece that others have go to a peer.
+    fn grant_again(&mut self, conn: ConnId, piece: PieceIndex, left: u64, now: Instant) {
+        let Some(ration) = self.rations.get_mut(&conn) else { return };
+        ration.under_way.push(Grant { piece, left, since: now, last: now });
+        ration.last = now;
+    }
+}
+
+impl Swarm {
+    /// Looks whether there is a crowd, and what may go to whom.
+    pub(super) fn ration(&mut self, now: Instant) {
+        let wanting = self.peers.values().filter(|peer| peer.wants).count();
+        let other = self.other_seed.is_some_and(|met| now < met + OTHER_SEED);
+        let alone = self.finished && !self.closing() && !other && self.super_seed.is_none();
+        let enough = if self.rationing.is_some() { 2 } else { 1 };
+        let rare = |piece| self.picker.availability(piece) < enough;
+        let few = if self.rationing.is_some() { CROWD_LEFT } else { CROWD };
+        let pieces = self.picker.geometry().pieces();
+        let crowd = alone && few <= wanting && (0..pieces).any(rare);
+        match (crowd, self.rationing.is_some()) {
+            (true, false) => {
+                let mut state = Rationing::new(pieces, &mut self.rng);
+                self.peers.keys().for_each(|&conn| state.welcome(conn, now));
+                self.rationing = Some(state);
+            }
+            (false, true) => self.end_rationing(now),
+            _ => {}
+        }
+        self.grant(now);
+    }
+
+    /// All that was held is answered in the usual way.
+    fn end_rationing(&mut self, now: Instant) {
+        self.rationing = None;
+        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
+        conns.into_iter().for_each(|conn| {
+            self.release(conn, |_| true, now);
+        });
+    }
+
+    /// Grants pieces until enough of them are under way.
+    pub(super) fn grant(&mut self, now: Instant) {
+        let Some(mut state) = self.rationing.take() else { return };
+        self.notice_proofs(&mut state);
+        let piece_len = u64::from(self.picker.geometry().piece_length());
+        let rate = self.totals.up.per_second(now);
+        let least = (UNDER_WAY * piece_len).max(UNDER_WAY_BLOCKS * u64::from(BLOCK_LEN));
+        let window = least.max((AHEAD * rate) as u64);
+        let slow = Duration::try_from_secs_f64(SLOW * window as f64 / rate.max(1.0));
+        let slow = slow.unwrap_or(UNFETCHED * 10).max(UNFETCHED);
+        loop {
+            let under_way = state.under_way(slow, now);
+            if window <= under_way {
+                break;
+            }
+            if under_way == 0 {
+                state.idle.get_or_insert(now);
+            }
+            let idle = state.idle.is_some_and(|since| since + IDLE <= now);
+            let Some((conn, piece, first)) = self.choose_grant(&state, idle, now) else { break };
+            if first {
+                let bytes = u64::from(self.picker.geometry().piece_len(piece));
+                state.grant(conn, piece, bytes, now);
+                self.release(conn, |span| span.piece == piece, now);
+            } else {
+                let mut blocks = 0..AGAIN;
+                let some = |span: &Span| span.piece == piece && blocks.next().is_some();
+                let bytes = self.release(conn, some, now);
+                state.grant_again(conn, piece, bytes, now);
+            }
+        }
+        self.suggest(&mut state);
+        self.rationing = Some(state);
+    }
+
+    /// Every peer has pieces to ask for that nobody else will, before it is unchoked.
+    fn suggest(&mut self, state: &mut Rationing) {
+        let blocks = self.picker.geometry().piece_length().div_ceil(BLOCK_LEN);
+        let ahead = SUGGESTED_BLOCKS.div_ceil(blocks) as usize;
+        for (&conn, ration) in &mut state.rations {
+            let Some(peer) = self.peers.get(&conn) else { continue };
+            ration.suggested.retain(|&piece| self.picker.availability(piece) == 0);
+            if !(peer.fast && peer.wants) {
+                continue;
+            }
+            while ration.suggested.len() < ahead {
+                let Some(piece) = state.fresh.pop() else { break };
+                if self.picker.availability(piece) == 0 && state.first[piece as usize].is_none() {
+                    ration.suggested.push(piece);
+                    let order = Order::Say(Message::Suggest(piece));
+                    self.actions.push(Action::Tell { conn, order });
+                }
+            }
+        }
+    }
+
+    /// What was seen at a second peer is proven.
+    fn notice_proofs(&self, state: &mut Rationing) {
+        for (conn, ration) in &mut state.rations {
+            let Some(peer) = self.peers.get(conn) else { continue };
+            let elsewhere = |piece: PieceIndex| {
+                self.picker.availability(piece) > u32::from(peer.has.contains(piece))
+            };
+            ration.unproven.retain(|&piece| !elsewhere(piece));
+            ration.under_way.retain(|grant| !peer.has.contains(grant.piece));
+        }
+    }
+
+    /// What to grant next, to whom, and whether it is a first copy.
+    fn choose_grant(
+        &self,
+        state: &Rationing,
+        idle: bool,
+        now: Instant,
+    ) -> Option<(ConnId, PieceIndex, bool)> {
+        let waits = |(conn, ration): &(&ConnId, &Ration)| {
+            let active = ration.under_way.iter().filter(|grant| now < grant.last + UNFETCHED);
+            active.map(|grant| grant.left).sum::<u64>() < EACH
+                && self.peers.get(*conn).is_some_and(|peer| !peer.held.is_empty())
+        };
+        let mut waiting: Vec<(&ConnId, &Ration)> = state.rations.iter().filter(waits).collect();
+        waiting.sort_by_key(|(_, ration)| (ration.unproven.len(), ration.last));
+        let held = |conn: &ConnId| self.peers[conn].held.iter().take(SEARCH_MAX);
+        let is_fresh = |piece: PieceIndex| {
+            self.picker.availability(piece) == 0 && !state.is_promised(piece, now)
+        };
+        let is_stuck = |piece: PieceIndex| {
+            let first = state.first[piece as usize];
+            let quiet = first.is_some_and(|(_, last)| last + PATIENCE <= now);
+            quiet && self.picker.availability(piece) == 1
+        };
+        if let Some(&(&conn, _)) = waiting.iter().find(|(_, ration)| ration.last + STARVED <= now) {
+            let piece = held(&conn).next()?.piece;
+            return Some((conn, piece, is_fresh(piece)));
+        }
+        let first = |good: &dyn Fn(PieceIndex) -> bool| {
+            waiting.iter().find_map(|(conn, _)| {
+                let span = held(conn).find(|span| good(span.piece))?;
+                Some((**conn, span.piece, true))
+            })
+        };
+        let again = || {
+            let &(&conn, _) = waiting.first().filter(|_| idle)?;
+            let rarest = held(&conn).min_by_key(|span| self.picker.availability(span.piece))?;
+            Some((conn, rarest.piece, false))
+        };
+        first(&is_fresh).or_else(|| first(&is_stuck)).or_else(again)
+    }
+
+    /// Hands held requests of a peer to its writer; how many bytes that is.
+    fn release(&mut self, conn: ConnId, which: impl FnMut(&Span) -> bool, now: Instant) -> u64 {
+        let Some(peer) = self.peers.get_mut(&conn) else { return 0 };
+        if peer.queue.is_empty() {
+            peer.last_sent = now;
+        }
+        let (go, stay) = std::mem::take(&mut peer.held).into_iter().partition(which);
+        let go: Vec<Span> = go;
+        peer.held = stay;
+        for &span in &go {
+            peer.queue.push(span);
+            self.actions.push(Action::Tell { conn, order: Order::Upload(span) });
+        }
+        go.iter().map(|span| u64::from(span.length)).sum()
+    }
+}
