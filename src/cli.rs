@@ -18,6 +18,7 @@ mod handshake;
 mod help;
 mod hook;
 pub mod input;
+mod lab;
 mod look;
 mod man;
 mod output;
@@ -79,6 +80,7 @@ fn run(args: &Args) -> Result<Exit> {
         "decode" => decode::run(args),
         "peers" => peers::run(args),
         "handshake" => handshake::run(args),
+        "lab" => lab::run(args),
         "completions" => completions(args),
         "man" => print(&man::page()),
         _ => {

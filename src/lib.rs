@@ -62,5 +62,6 @@ pub mod session;
 
 // Programs.
 pub mod cli;
+pub mod lab;
 pub mod progress;
 pub mod terminal;

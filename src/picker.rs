@@ -101,6 +101,9 @@ pub struct Picker {
     missing: u32,
     missing_bytes: u64,
     in_order: bool,
+    /// Rules that the lab leaves out: rarity, and the endgame.
+    random: bool,
+    patient: bool,
     /// No piece before this one is missing.
     first: PieceIndex,
     /// Pieces with a block asked or arrived, not verified yet. In order, so that runs repeat.
@@ -127,6 +130,8 @@ impl Picker {
             missing: 0,
             missing_bytes: 0,
             in_order: false,
+            random: false,
+            patient: false,
             first: 0,
             begun: BTreeMap::new(),
             rarity,
@@ -136,6 +141,12 @@ impl Picker {
         };
         picker.count_missing();
         picker
+    }
+
+    /// Without rarest first, or without the endgame: to see what they are worth.
+    pub fn without(mut self, rarest_first: bool, endgame: bool) -> Picker {
+        (self.random, self.patient) = (rarest_first, endgame);
+        self
     }
 
     pub fn have(&self) -> &Bitfield {
@@ -193,7 +204,7 @@ impl Picker {
         } else {
             self.pick_rarest(peer, goal, peers, now, picked);
         }
-        if picked.len() < goal {
+        if picked.len() < goal && !self.patient {
             self.pick_again(peer, goal, now, picked);
         }
     }
@@ -255,7 +266,7 @@ impl Picker {
     /// Whether a peer has a piece to begin that fewer have than any begun one it could help with.
     /// Not while anything is welcome, and not when many are begun already.
     fn offers_rarer(&self, peer: &Candidate, peers: u32) -> bool {
-        let early = self.have.count() < RANDOM_FIRST || peer.only.is_some();
+        let early = self.random || self.have.count() < RANDOM_FIRST || peer.only.is_some();
         // Those of which a server owes every block are not in anybody's way.
         let open = self.begun.values().filter(|begun| !begun.is_run()).count();
         if early || BEGUN_PER_PEER * peers as usize <= open {
@@ -320,7 +331,7 @@ impl Picker {
         if let Some(piece) = self.suggestion(peer) {
             return Some((piece, Reason::Suggested));
         }
-        if self.have.count() < RANDOM_FIRST {
+        if self.random || self.have.count() < RANDOM_FIRST {
             let start = self.rng.u32(..);
             return self.rarity.random_of(start, peer.has).map(|piece| (piece, Reason::Random));
         }

@@ -23,6 +23,7 @@ mod peer;
 mod pex;
 mod pieces;
 mod rationing;
+mod rules;
 mod serving;
 mod snapshot;
 mod status;
@@ -56,6 +57,7 @@ pub use heritage::{Heir, Heritage};
 use peer::Peer;
 pub use pex::makes_sense;
 use rationing::Rationing;
+pub use rules::Without;
 pub use snapshot::{Row, Snapshot};
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
@@ -92,6 +94,8 @@ pub struct Config {
     pub wanted: Option<Bitfield>,
     /// The pieces come in their order, not the rarest first.
     pub in_order: bool,
+    /// Rules to break, in the lab.
+    pub without: Without,
     /// How many trackers will be asked.
     pub trackers: usize,
     /// Whether every peer that comes or goes is told of.
@@ -300,6 +304,7 @@ impl Swarm {
         if let Some(wanted) = &config.wanted {
             picker = picker.wanting(wanted.clone());
         }
+        picker = picker.without(config.without.rarest_first, config.without.endgame);
         if config.in_order {
             picker = picker.in_order();
         }

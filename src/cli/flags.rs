@@ -67,6 +67,10 @@ pub struct Args {
     /// The files to fetch; all, unless given.
     pub select: Selection,
     pub list: bool,
+    /// Of the lab.
+    pub rng: Option<u64>,
+    pub leechers: Option<u16>,
+    pub html: Option<PathBuf>,
     pub sequential: bool,
     /// Bytes a second; 0 means no limit.
     pub max_download_limit: u64,

@@ -176,6 +176,7 @@ pub fn config(
         private: torrent.private,
         wanted: (!options.layout.is_whole()).then(|| options.layout.wanted()),
         in_order: options.in_order,
+        without: Default::default(),
         trackers: options.trackers.iter().map(Vec::len).sum(),
         watch: options.watch,
         dht_ports,

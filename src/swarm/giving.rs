@@ -53,7 +53,7 @@ impl Swarm {
     /// Lets the choker decide, and tells everybody concerned.
     pub(super) fn choose(&mut self, now: Instant) {
         self.ration(now);
-        let seeding = self.finished;
+        let seeding = self.finished || self.config.without.tit_for_tat;
         // What a super-seed shows is ration enough, and a place to wait for costs time.
         let open = self.super_seed.as_ref().is_some_and(SuperSeed::is_hiding);
         let contenders: Vec<Contender> = self

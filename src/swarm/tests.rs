@@ -41,6 +41,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         goal: None,
         wanted: None,
         in_order: false,
+        without: Default::default(),
         super_seed: false,
         upload_limited: false,
         private: false,

@@ -105,6 +105,7 @@ impl<'a> Game<'a> {
             goal: None,
             wanted: None,
             in_order: false,
+            without: Default::default(),
             super_seed: false,
             upload_limited: false,
             private: false,

@@ -4,23 +4,10 @@ use std::time::Duration;
 
 use piecemeal::geometry::Geometry;
 
-use crate::world::{Kind, Nature};
+pub use piecemeal::lab::scenario::honest;
+use piecemeal::lab::world::{Kind, Nature};
 
 const KIB: f64 = 1024.0;
-
-/// One that gives as it should, there from the start.
-pub fn honest(up: f64, down: f64, latency: u64) -> Nature {
-    Nature {
-        kind: Kind::Honest,
-        up,
-        down,
-        latency: Duration::from_millis(latency),
-        joins: Duration::ZERO,
-        leaves: None,
-        leaves_after: None,
-        super_seed: false,
-    }
-}
 
 pub fn geometry(size: u64, piece_length: u32) -> Geometry {
     Geometry::new(size, piece_length).expect("a geometry")

@@ -8,93 +8,21 @@
 //! `SIMULATION_SWARMS=1000 cargo test --release --test simulation -- --nocapture` plays more of them.
 
 mod crowd;
-mod link;
-mod world;
 
 use std::time::Duration;
 
 use crowd::{crowd, geometry, honest};
 use piecemeal::geometry::Geometry;
-use world::{Kind, Nature, World};
+use piecemeal::lab::outcome::{self, Outcome};
+use piecemeal::lab::world::{Kind, Nature, Node, Weather, World};
 
 /// How many swarms of a random kind are played, unless told otherwise.
 const SWARMS: u64 = 120;
 
 const MBIT: f64 = 1e6 / 8.0;
 
-/// What became of a swarm.
-#[derive(Debug)]
-struct Outcome {
-    bound: f64,
-    /// When the last honest leecher had everything; infinite if it never did.
-    last: f64,
-    /// The mean times of those who give, and of those who do not.
-    honest: f64,
-    riders: f64,
-    /// What the seed sent, in sizes of the torrent.
-    copies: f64,
-    /// When every piece had left the first seed, and what it had sent then, in sizes.
-    out: (f64, f64),
-    /// What came and was of no use, in parts of what was needed.
-    wasted: f64,
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Outcome { bound, last, honest, riders, copies, out, wasted } = self;
-        write!(
-            f,
-            "bound {bound:.1} s, last {last:.1} s ({:.2}), mean {honest:.1} s, ",
-            bound / last
-        )?;
-        write!(f, "free riders {riders:.1} s, {copies:.2} copies, ")?;
-        write!(f, "all out after {:.1} s and {:.3}, {:.1} % wasted", out.0, out.1, 100.0 * wasted)
-    }
-}
-
-fn bound(geometry: &Geometry, natures: &[Nature]) -> f64 {
-    let size = geometry.total_length() as f64;
-    let seed: f64 = natures.iter().filter(|n| n.kind == Kind::Seed).map(|n| n.up).sum();
-    let leechers = || natures.iter().filter(|n| n.kind == Kind::Honest && n.leaves.is_none());
-    let up: f64 = leechers().map(|n| n.up).sum();
-    let down = leechers().map(|n| n.down).fold(f64::INFINITY, f64::min);
-    let n = leechers().count() as f64;
-    (size / seed).max(n * size / (seed + up)).max(size / down)
-}
-
 fn play(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> Outcome {
-    let bound = bound(&geometry, &natures);
-    let latest = natures.iter().map(|n| n.joins.as_secs_f64()).fold(0.0, f64::max);
-    let limit = Duration::from_secs_f64(60.0 + latest + 20.0 * bound);
-    let mut world = World::new(geometry, natures, seed);
-    let waits = |node: &world::Node| {
-        node.nature.kind != Kind::Liar
-            && node.nature.leaves.is_none()
-            && node.finished.is_none()
-            && !node.gone
-    };
-    world.run(limit, |world| !world.nodes.iter().any(waits));
-    let time = |node: &world::Node| {
-        let joined = node.nature.joins.as_secs_f64();
-        node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64() - joined)
-    };
-    let of = |kind: Kind| world.nodes.iter().filter(move |node| node.nature.kind == kind);
-    let honest = || of(Kind::Honest).filter(|node| node.nature.leaves.is_none());
-    let mean = |times: Vec<f64>| times.iter().sum::<f64>() / times.len() as f64;
-    let size = geometry.total_length() as f64;
-    let done = honest().filter(|node| node.finished.is_some()).count() as f64;
-    let received: u64 = honest().map(|node| node.received).sum();
-    Outcome {
-        bound,
-        last: honest().map(time).fold(0.0, f64::max),
-        honest: mean(honest().map(time).collect()),
-        riders: mean(of(Kind::FreeRider).map(time).collect()),
-        copies: of(Kind::Seed).map(|node| node.sent as f64).sum::<f64>() / size,
-        out: world.out.map_or((f64::INFINITY, f64::INFINITY), |(at, sent)| {
-            (at.as_secs_f64(), sent as f64 / size)
-        }),
-        wasted: received as f64 / size / done - 1.0,
-    }
+    outcome::play(geometry, natures, Weather::default(), false, seed).1
 }
 
 /// One seed with 10 Mbit/s, and 16 leechers with 10 up and 50 down; 24 MiB. It may super-seed, and
@@ -195,11 +123,12 @@ fn order(seed: u64) -> Vec<f64> {
         nature.joins = Duration::from_millis(rng.u64(100..300));
         natures.push(nature);
     }
-    let mut world = World::new(geometry(24 << 20, 16 << 10), natures, seed);
+    let mut world =
+        World::new(geometry(24 << 20, 16 << 10), natures, Weather::default(), false, seed);
     world.run(Duration::from_secs(300), |world| {
         world.nodes[1..].iter().all(|node| node.finished.is_some())
     });
-    let time = |node: &world::Node| node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64());
+    let time = |node: &Node| node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64());
     let times: Vec<f64> = world.nodes[1..].iter().map(time).collect();
     times.chunks(3).map(|three| three.iter().sum::<f64>() / 3.0).collect()
 }

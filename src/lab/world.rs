@@ -1,20 +1,29 @@
-//! Whole swarms of real [`Swarm`]s in virtual time: the simulated network carries out what they
-//! decide, and brings them the facts.
+//! A network that is not there, with real [`Swarm`]s in it: it carries out what they decide, and
+//! brings them the facts, in virtual time.
+//!
+//! ```text
+//! event (the earliest) ─► facts ─► Swarm::handle ─► actions ─► links, pipes ─► events
+//! ```
+//!
+//! Each node has an uplink and a downlink of so many bytes a second, shared by its connections in
+//! turn, and a distance to the others. The same seed of the random generator plays the same run.
+//!
+//! Layer: programs. Owns the nodes, the links between them and the clock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use piecemeal::address_book::Source;
-use piecemeal::bitfield::Bitfield;
-use piecemeal::geometry::{Geometry, PieceIndex, Span};
-use piecemeal::picker::ConnId;
-use piecemeal::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK};
-use piecemeal::wire::handshake::{PeerId, Reserved};
-use piecemeal::wire::message::Message;
-
-use crate::link::{Item, Link, Pipe};
+use super::link::{Item, Link, Pipe};
+use super::record::{Moment, Record};
+use crate::address_book::Source;
+use crate::bitfield::Bitfield;
+use crate::geometry::{Geometry, PieceIndex, Span};
+use crate::picker::ConnId;
+use crate::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK, Without};
+use crate::wire::handshake::{PeerId, Reserved};
+use crate::wire::message::Message;
 
 /// From the last block of a piece to its verdict.
 const HASHING: Duration = Duration::from_millis(2);
@@ -28,8 +37,14 @@ pub enum Kind {
     Honest,
     /// Takes, and never gives.
     FreeRider,
+    /// Takes from the server, as it is meant to; there is nobody else it knows.
+    Client,
     /// Half of the blocks it sends are wrong.
     Liar,
+    /// Has everything, and never unchokes anybody.
+    Miser,
+    /// Says that it has everything, has nothing, and answers no request.
+    Boaster,
 }
 
 /// What a peer is, before it joins.
@@ -45,6 +60,9 @@ pub struct Nature {
     /// It leaves when it has sent so many copies.
     pub leaves_after: Option<f64>,
     pub super_seed: bool,
+    /// Rules it does not keep.
+    pub without: Without,
+    pub in_order: bool,
 }
 
 pub struct Node {
@@ -68,12 +86,31 @@ pub struct Node {
 enum Event {
     Join(usize),
     Leave(usize),
+    /// The two sides of a partition lose sight of each other.
+    Cut,
     Tick(usize),
-    Dialled { node: usize, conn: ConnId, target: Option<usize> },
-    Uplink { node: usize },
-    Deliver { link: usize, side: usize, items: Vec<Item>, len: usize },
-    Hashed { node: usize, piece: PieceIndex },
-    HungUp { link: usize, side: usize },
+    Dialled {
+        node: usize,
+        conn: ConnId,
+        target: Option<usize>,
+    },
+    Uplink {
+        node: usize,
+    },
+    Deliver {
+        link: usize,
+        side: usize,
+        items: Vec<Item>,
+        len: usize,
+    },
+    Hashed {
+        node: usize,
+        piece: PieceIndex,
+    },
+    HungUp {
+        link: usize,
+        side: usize,
+    },
 }
 
 pub struct World {
@@ -87,14 +124,41 @@ pub struct World {
     sequence: u64,
     facts: VecDeque<(usize, Fact)>,
     rng: fastrand::Rng,
+    weather: Weather,
+    pub record: Record,
+    /// A short name for each node, by its kind and number.
+    pub names: Vec<String>,
     /// The pieces that are at somebody who was not given them at the start.
     spread: Bitfield,
     /// When that was all of them, and what the first node had sent.
     pub out: Option<(Duration, u64)>,
 }
 
+/// What happens to the network itself.
+#[derive(Debug, Clone, Default)]
+pub struct Weather {
+    /// Nobody who joins from then on is told of anybody.
+    pub tracker_dies: Option<Duration>,
+    pub partition: Option<Partition>,
+}
+
+/// The nodes from this one on cannot reach the others, and the other way round, for a while.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    pub first: usize,
+    pub from: Duration,
+    pub until: Duration,
+}
+
 impl World {
-    pub fn new(geometry: Geometry, natures: Vec<Nature>, seed: u64) -> World {
+    /// With `record` what happens is written down.
+    pub fn new(
+        geometry: Geometry,
+        natures: Vec<Nature>,
+        weather: Weather,
+        record: bool,
+        seed: u64,
+    ) -> World {
         let node = |nature: Nature| Node {
             nature,
             swarm: None,
@@ -109,20 +173,27 @@ impl World {
             received: 0,
             gone: false,
         };
+        let nodes: Vec<Node> = natures.into_iter().map(node).collect();
         let mut world = World {
+            names: names(&nodes),
             start: Instant::now(),
             now: Duration::ZERO,
             geometry,
-            nodes: natures.into_iter().map(node).collect(),
+            nodes,
             links: Vec::new(),
             due: BinaryHeap::new(),
             events: BTreeMap::new(),
             sequence: 0,
             facts: VecDeque::new(),
             rng: fastrand::Rng::with_seed(seed),
+            weather,
+            record: Record { kept: record, ..Record::default() },
             spread: Bitfield::new(geometry.pieces()),
             out: None,
         };
+        if let Some(Partition { from, .. }) = world.weather.partition {
+            world.at(from, Event::Cut);
+        }
         for node in 0..world.nodes.len() {
             world.at(world.nodes[node].nature.joins, Event::Join(node));
             if let Some(leaves) = world.nodes[node].nature.leaves {
@@ -172,6 +243,7 @@ impl World {
         match event {
             Event::Join(node) => self.join(node),
             Event::Leave(node) => self.leave(node),
+            Event::Cut => self.cut(),
             Event::Tick(node) => {
                 let now = self.instant();
                 let Some(swarm) = &mut self.nodes[node].swarm else { return };
@@ -201,7 +273,7 @@ impl World {
         let pieces = self.geometry.pieces();
         let nature = &self.nodes[node].nature;
         let have = match nature.kind {
-            Kind::Seed => Bitfield::full(pieces),
+            Kind::Seed | Kind::Miser => Bitfield::full(pieces),
             _ => Bitfield::new(pieces),
         };
         let config = Config {
@@ -212,22 +284,27 @@ impl World {
             stop_timeout: None,
             goal: Some(Goal::default()),
             wanted: None,
-            in_order: false,
+            in_order: nature.in_order,
+            without: nature.without,
             super_seed: nature.super_seed,
             upload_limited: false,
             private: false,
             trackers: 1,
             watch: false,
             dht_ports: [None; 2],
-            trace: false,
+            trace: self.record.kept,
         };
         let swarm = Swarm::new(config, have, self.rng.fork(), self.instant());
         self.nodes[node].swarm = Some(swarm);
+        self.note(Moment::Joined { node });
         // The tracker knows those who came before, as the real one does.
         let known = |other: &usize| *other != node && self.nodes[*other].swarm.is_some();
         let mut others: Vec<usize> = (0..self.nodes.len()).filter(known).collect();
         self.rng.shuffle(&mut others);
         others.truncate(ADDRESSES);
+        if self.weather.tracker_dies.is_some_and(|at| at <= self.now) {
+            others.clear();
+        }
         let addrs = others.into_iter().map(address).collect();
         self.facts.push_back((node, Fact::Addresses { source: Source::Tracker, addrs }));
         let phase = Duration::from_millis(self.rng.u64(0..100));
@@ -239,6 +316,35 @@ impl World {
         conns.into_iter().for_each(|conn| self.hang_up(node, conn));
         self.nodes[node].swarm = None;
         self.nodes[node].gone = true;
+        self.note(Moment::Left { node });
+    }
+
+    /// Whether a partition stands between two nodes now.
+    fn apart(&self, a: usize, b: usize) -> bool {
+        let cut =
+            |p: &Partition| (p.from..p.until).contains(&self.now) && (a < p.first) != (b < p.first);
+        self.weather.partition.as_ref().is_some_and(cut)
+    }
+
+    /// The connections between the two sides of the partition break.
+    fn cut(&mut self) {
+        let broken: Vec<(usize, ConnId)> = self
+            .links
+            .iter()
+            .filter(|link| link.open && self.apart(link.nodes[0], link.nodes[1]))
+            .flat_map(|link| [(link.nodes[0], link.conns[0]), (link.nodes[1], link.conns[1])])
+            .collect();
+        for (node, conn) in broken {
+            if let Some((link, _)) = self.nodes[node].conns.remove(&conn) {
+                self.links[link].open = false;
+                let end = End::Lost("the network is unreachable".to_owned());
+                self.facts.push_back((node, Fact::Gone { conn, end }));
+            }
+        }
+    }
+
+    fn note(&mut self, moment: Moment) {
+        self.record.note(self.now, moment);
     }
 
     fn dialled(&mut self, node: usize, conn: ConnId, target: Option<usize>) {
@@ -246,6 +352,7 @@ impl World {
         let mut from = address(node);
         from.set_port(40_000);
         let answer = target
+            .filter(|&target| !self.apart(node, target))
             .and_then(|target| self.nodes[target].swarm.as_mut())
             .and_then(|swarm| swarm.incoming(from, now));
         let (Some(target), Some(there)) = (target, answer) else {
@@ -284,13 +391,21 @@ impl World {
                 }
                 Action::Tell { conn, order } => self.tell(node, conn, order),
                 Action::HangUp { conn } => self.hang_up(node, conn),
-                Action::Finished => self.nodes[node].finished = Some(self.now),
+                Action::Finished => {
+                    self.nodes[node].finished = Some(self.now);
+                    self.note(Moment::Finished { node });
+                }
                 Action::Done => self.at(self.now, Event::Leave(node)),
                 Action::Fetch { .. } | Action::CutFetch { .. } => panic!("there is no web seed"),
-                Action::DhtNode { .. }
-                | Action::MorePeers
-                | Action::GiveUp
-                | Action::Decided(_) => {}
+                Action::Decided(decision) => {
+                    let node_of = |conn| {
+                        let &(link, side) = self.nodes[node].conns.get(&conn)?;
+                        let other = self.links[link].nodes[1 - side];
+                        Some((other, self.names[other].as_str()))
+                    };
+                    self.record.decided(self.now, node, &decision, node_of);
+                }
+                Action::DhtNode { .. } | Action::MorePeers | Action::GiveUp => {}
             }
         }
     }
@@ -308,10 +423,15 @@ impl World {
 
     fn tell(&mut self, node: usize, conn: ConnId, order: Order) {
         let Some(&(link, side)) = self.nodes[node].conns.get(&conn) else { return };
-        let rides = self.nodes[node].nature.kind == Kind::FreeRider;
+        let kind = self.nodes[node].nature.kind;
         let pipe = &mut self.links[link].pipes[side];
         match order {
-            Order::Say(Message::Unchoke) if rides => {}
+            Order::Say(Message::Unchoke)
+                if matches!(kind, Kind::FreeRider | Kind::Client | Kind::Miser) => {}
+            Order::Say(Message::Reject(_)) if kind == Kind::Boaster => {}
+            Order::Say(Message::HaveNone | Message::Bitfield(_)) if kind == Kind::Boaster => {
+                pipe.write(Item::Message(Message::HaveAll));
+            }
             Order::Say(message) => pipe.write(Item::Message(message)),
             Order::Ask(spans) => {
                 for span in spans {
@@ -358,7 +478,7 @@ impl World {
             let (items, len) = pipe.send();
             let to = nodes[1 - side];
             let blocks = items.iter().filter(|item| matches!(item, Item::Block(..)));
-            let bytes: usize = blocks.map(Item::len).sum();
+            let bytes: usize = blocks.map(Item::size).sum();
             self.nodes[node].sent += bytes as u64;
             self.nodes[node].sending = true;
             let sent = self.now + Duration::from_secs_f64(len as f64 / self.nodes[node].nature.up);
@@ -402,6 +522,8 @@ impl World {
                         asked.remove(at);
                         messages.push(Message::Block(span));
                         self.nodes[node].received += u64::from(span.length);
+                        let from = self.links[link].nodes[1 - side];
+                        self.note(Moment::Block { from, to: node, bytes: span.length });
                         self.assemble(node, conn, span, bad);
                     }
                 }
@@ -432,6 +554,7 @@ impl World {
         let bad = blocks.iter().filter(|(_, bad)| *bad).map(|(conn, _)| *conn);
         let bad: BTreeSet<ConnId> = bad.collect();
         if bad.is_empty() {
+            self.note(Moment::Stored { node, piece });
             self.spread.insert(piece);
             if self.spread.is_full() && self.out.is_none() {
                 self.out = Some((self.now, self.nodes[0].sent));
@@ -441,11 +564,31 @@ impl World {
                 self.facts.push_back((node, Fact::Guilty { conn, piece }));
             }
         } else {
+            self.note(Moment::Corrupt { node, piece });
             let senders = blocks.iter().map(|(conn, _)| *conn).collect();
             self.nodes[node].blame.entry(piece).or_default().extend(bad);
             self.facts.push_back((node, Fact::Corrupt { piece, senders }));
         }
     }
+}
+
+/// `S` is the seed, `1` to `n` are leechers, `F1` is a free rider, and so on.
+fn names(nodes: &[Node]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut name = |node: &Node| {
+        let letter = match node.nature.kind {
+            Kind::Seed => "S",
+            Kind::Honest | Kind::Client => "",
+            Kind::FreeRider => "F",
+            Kind::Liar => "L",
+            Kind::Miser => "M",
+            Kind::Boaster => "B",
+        };
+        let count = counts.entry(letter).or_default();
+        *count += 1;
+        if letter == "S" && *count == 1 { "S".to_owned() } else { format!("{letter}{count}") }
+    };
+    nodes.iter().map(&mut name).collect()
 }
 
 fn peer_id(node: usize) -> PeerId {

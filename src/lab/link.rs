@@ -7,13 +7,15 @@
 //!
 //! As over TCP everything of one direction arrives in order, so a `have` waits behind the blocks that
 //! are in the socket already. That is the part of a real network that matters most here.
+//!
+//! Layer: programs. Pure; owned by the world.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use piecemeal::geometry::Span;
-use piecemeal::picker::ConnId;
-use piecemeal::wire::message::Message;
+use crate::geometry::Span;
+use crate::picker::ConnId;
+use crate::wire::message::Message;
 
 /// What fits into a socket before `write` waits.
 const SOCKET_LEN: usize = 96 * 1024;
@@ -35,7 +37,8 @@ pub enum Item {
 }
 
 impl Item {
-    pub fn len(&self) -> usize {
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
         match self {
             Item::Message(Message::Bitfield(bits)) => MESSAGE_LEN + bits.len(),
             Item::Message(_) => MESSAGE_LEN,
@@ -59,7 +62,7 @@ pub struct Pipe {
 
 impl Pipe {
     pub fn write(&mut self, item: Item) {
-        self.socket_len += item.len();
+        self.socket_len += item.size();
         self.socket.push_back(item);
     }
 
@@ -87,7 +90,7 @@ impl Pipe {
             if (is_block && !items.is_empty()) || PACKET_MESSAGES <= items.len() {
                 break;
             }
-            len += item.len();
+            len += item.size();
             items.extend(self.socket.pop_front());
             if is_block {
                 break;
