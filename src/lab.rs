@@ -14,6 +14,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `scenario` | the swarms, and what they teach |
+//! | `nature` | what a peer is, and what happens to the network |
 //! | `world`, `link` | the network and the clock |
 //! | `record` | what happened |
 //! | `outcome` | sums, and the time that no protocol can beat |
@@ -30,6 +31,7 @@ pub mod scenario;
 pub mod world;
 
 mod link;
+mod nature;
 
 use outcome::Outcome;
 use record::Moment;

@@ -262,6 +262,8 @@ pub struct Swarm {
     choker: Choker,
     super_seed: Option<SuperSeed>,
     rationing: Option<Rationing>,
+    /// Nobody in the crowd says what they have.
+    mute: bool,
     /// Where the turns are of those that are served ([`serving`]).
     turn: f64,
     /// When a peer that has everything was met, while we had everything.
@@ -313,6 +315,7 @@ impl Swarm {
             picker,
             super_seed: None,
             rationing: None,
+            mute: false,
             turn: 0.0,
             other_seed: None,
             rng,

@@ -93,7 +93,7 @@ fn it_is_checked_before_and_after() {
     day.types("verify T", 1);
     day.types("--check-integrity=true T", 0);
     day.types("-V T", 0);
-    let only = day.types("get --hash-check-only=true T --listen=127.0.0.1", 2);
+    let only = day.types("get --hash-check-only=true T --seed-ratio=1", 2);
     assert!(only.stderr.contains("belongs to"), "{}", only.stderr);
     assert!(text(&day.types("verify T", 0)).contains("all 5 pieces match"));
     day.is_here();

@@ -10,60 +10,27 @@
 //!
 //! Layer: programs. Owns the nodes, the links between them and the clock.
 
+mod arrival;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::link::{Item, Link, Pipe};
+use super::nature::names;
+pub use super::nature::{Kind, Nature, Partition, Weather};
 use super::record::{Moment, Record};
 use crate::address_book::Source;
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::ConnId;
-use crate::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK, Without};
+use crate::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK};
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
-/// From the last block of a piece to its verdict.
-const HASHING: Duration = Duration::from_millis(2);
-
 /// What a tracker gives, and a client connects to.
 const ADDRESSES: usize = 50;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Seed,
-    Honest,
-    /// Takes, and never gives.
-    FreeRider,
-    /// Takes from the server, as it is meant to; there is nobody else it knows.
-    Client,
-    /// Half of the blocks it sends are wrong.
-    Liar,
-    /// Has everything, and never unchokes anybody.
-    Miser,
-    /// Says that it has everything, has nothing, and answers no request.
-    Boaster,
-}
-
-/// What a peer is, before it joins.
-#[derive(Debug, Clone)]
-pub struct Nature {
-    pub kind: Kind,
-    /// Bytes a second.
-    pub up: f64,
-    pub down: f64,
-    pub latency: Duration,
-    pub joins: Duration,
-    pub leaves: Option<Duration>,
-    /// It leaves when it has sent so many copies.
-    pub leaves_after: Option<f64>,
-    pub super_seed: bool,
-    /// Rules it does not keep.
-    pub without: Without,
-    pub in_order: bool,
-}
 
 pub struct Node {
     pub nature: Nature,
@@ -134,22 +101,6 @@ pub struct World {
     pub out: Option<(Duration, u64)>,
 }
 
-/// What happens to the network itself.
-#[derive(Debug, Clone, Default)]
-pub struct Weather {
-    /// Nobody who joins from then on is told of anybody.
-    pub tracker_dies: Option<Duration>,
-    pub partition: Option<Partition>,
-}
-
-/// The nodes from this one on cannot reach the others, and the other way round, for a while.
-#[derive(Debug, Clone)]
-pub struct Partition {
-    pub first: usize,
-    pub from: Duration,
-    pub until: Duration,
-}
-
 impl World {
     /// With `record` what happens is written down.
     pub fn new(
@@ -173,13 +124,12 @@ impl World {
             received: 0,
             gone: false,
         };
-        let nodes: Vec<Node> = natures.into_iter().map(node).collect();
         let mut world = World {
-            names: names(&nodes),
+            names: names(&natures),
             start: Instant::now(),
             now: Duration::ZERO,
             geometry,
-            nodes,
+            nodes: natures.into_iter().map(node).collect(),
             links: Vec::new(),
             due: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -504,91 +454,6 @@ impl World {
             self.at(self.now, Event::Leave(node));
         }
     }
-
-    fn deliver(&mut self, link: usize, side: usize, items: Vec<Item>, len: usize) {
-        let (node, conn) = (self.links[link].nodes[side], self.links[link].conns[side]);
-        if !self.nodes[node].conns.contains_key(&conn) {
-            return;
-        }
-        self.links[link].pipes[1 - side].in_flight -= len;
-        self.fill(link, 1 - side);
-        let mut messages = Vec::new();
-        for item in items {
-            match item {
-                Item::Message(message) => messages.push(message),
-                Item::Block(span, bad) => {
-                    let asked = &mut self.links[link].pipes[side].asked;
-                    if let Some(at) = asked.iter().position(|asked| *asked == span) {
-                        asked.remove(at);
-                        messages.push(Message::Block(span));
-                        self.nodes[node].received += u64::from(span.length);
-                        let from = self.links[link].nodes[1 - side];
-                        self.note(Moment::Block { from, to: node, bytes: span.length });
-                        self.assemble(node, conn, span, bad);
-                    }
-                }
-            }
-        }
-        self.facts.push_back((node, Fact::Said { conn, messages }));
-    }
-
-    fn assemble(&mut self, node: usize, conn: ConnId, span: Span, bad: bool) {
-        if self.have(node).is_none_or(|have| have.contains(span.piece)) {
-            return;
-        }
-        let blocks = self.geometry.blocks(span.piece) as usize;
-        let block = self.geometry.block_index(span).expect("a block") as usize;
-        let partial = &mut self.nodes[node].partial;
-        let partial = partial.entry(span.piece).or_insert_with(|| vec![None; blocks]);
-        if partial[block].is_none() {
-            partial[block] = Some((conn, bad));
-            if partial.iter().all(Option::is_some) {
-                self.at(self.now + HASHING, Event::Hashed { node, piece: span.piece });
-            }
-        }
-    }
-
-    fn hashed(&mut self, node: usize, piece: PieceIndex) {
-        let Some(blocks) = self.nodes[node].partial.remove(&piece) else { return };
-        let blocks: Vec<(ConnId, bool)> = blocks.into_iter().flatten().collect();
-        let bad = blocks.iter().filter(|(_, bad)| *bad).map(|(conn, _)| *conn);
-        let bad: BTreeSet<ConnId> = bad.collect();
-        if bad.is_empty() {
-            self.note(Moment::Stored { node, piece });
-            self.spread.insert(piece);
-            if self.spread.is_full() && self.out.is_none() {
-                self.out = Some((self.now, self.nodes[0].sent));
-            }
-            self.facts.push_back((node, Fact::Stored { piece }));
-            for conn in self.nodes[node].blame.remove(&piece).unwrap_or_default() {
-                self.facts.push_back((node, Fact::Guilty { conn, piece }));
-            }
-        } else {
-            self.note(Moment::Corrupt { node, piece });
-            let senders = blocks.iter().map(|(conn, _)| *conn).collect();
-            self.nodes[node].blame.entry(piece).or_default().extend(bad);
-            self.facts.push_back((node, Fact::Corrupt { piece, senders }));
-        }
-    }
-}
-
-/// `S` is the seed, `1` to `n` are leechers, `F1` is a free rider, and so on.
-fn names(nodes: &[Node]) -> Vec<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut name = |node: &Node| {
-        let letter = match node.nature.kind {
-            Kind::Seed => "S",
-            Kind::Honest | Kind::Client => "",
-            Kind::FreeRider => "F",
-            Kind::Liar => "L",
-            Kind::Miser => "M",
-            Kind::Boaster => "B",
-        };
-        let count = counts.entry(letter).or_default();
-        *count += 1;
-        if letter == "S" && *count == 1 { "S".to_owned() } else { format!("{letter}{count}") }
-    };
-    nodes.iter().map(&mut name).collect()
 }
 
 fn peer_id(node: usize) -> PeerId {

@@ -26,14 +26,15 @@
 //!    [`STARVED`] for anything at all.
 //!
 //! It begins when [`CROWD`] peers want something and a piece is nowhere but here, and ends when every
-//! piece is at two others, another seed is met, or hardly anybody is left. One leecher or a few never
-//! notice it.
+//! piece is at two others, another seed is met, or hardly anybody is left; or when nobody says what
+//! they have ([`MUTE`]), so that nobody can pass it on either. One leecher or a few never notice it.
 //!
 //! Layer: decisions. A part of the swarm, which owns it while it lasts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::peer::Peer;
 use super::{Action, Order, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
@@ -82,6 +83,9 @@ const TRUST: usize = 2;
 /// Who was granted nothing for so long is granted what it asked for first.
 const STARVED: Duration = Duration::from_secs(8);
 
+/// A crowd of which nobody has told of a piece so long after it went out is none.
+const MUTE: Duration = Duration::from_secs(3);
+
 /// Requests of one peer that are looked at in search of a piece to grant.
 const SEARCH_MAX: usize = 64;
 
@@ -96,6 +100,8 @@ pub(super) struct Rationing {
     fresh: Vec<PieceIndex>,
     /// Since when nothing is under way.
     idle: Option<Instant>,
+    /// When the first piece had gone out.
+    began: Option<Instant>,
 }
 
 /// What one peer was granted.
@@ -128,7 +134,7 @@ impl Rationing {
         let first = vec![None; pieces as usize];
         let mut fresh: Vec<PieceIndex> = (0..pieces).collect();
         rng.shuffle(&mut fresh);
-        Rationing { rations: BTreeMap::new(), first, fresh, idle: None }
+        Rationing { rations: BTreeMap::new(), first, fresh, idle: None, began: None }
     }
 
     pub fn welcome(&mut self, conn: ConnId, now: Instant) {
@@ -174,7 +180,9 @@ impl Rationing {
                 *first = first.map(|(to, at)| (to, if to == conn { now } else { at }));
             }
         }
-        ration.under_way.retain(|grant| grant.left != 0);
+        if ration.under_way.extract_if(.., |grant| grant.left == 0).count() != 0 {
+            self.began.get_or_insert(now);
+        }
     }
 
     fn under_way(&self, slow: Duration, now: Instant) -> u64 {
@@ -228,8 +236,12 @@ impl Swarm {
         let enough = if self.rationing.is_some() { 2 } else { 1 };
         let rare = |piece| self.picker.availability(piece) < enough;
         let few = if self.rationing.is_some() { CROWD_LEFT } else { CROWD };
+        let began = self.rationing.as_ref().and_then(|state| state.began);
+        self.mute |= began.is_some_and(|began| began + MUTE <= now);
+        let speaks = |peer: &Peer| peer.wants && !peer.has.is_empty();
+        self.mute &= !self.peers.values().any(speaks);
         let pieces = self.picker.geometry().pieces();
-        let crowd = alone && few <= wanting && (0..pieces).any(rare);
+        let crowd = alone && !self.mute && few <= wanting && (0..pieces).any(rare);
         match (crowd, self.rationing.is_some()) {
             (true, false) => {
                 let mut state = Rationing::new(pieces, &mut self.rng);
