@@ -176,6 +176,11 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal decode --as krpc packet.bin",
         ],
         "handshake" => &["piecemeal handshake x.torrent 192.0.2.7:6881"],
+        "lab" => &[
+            "piecemeal lab",
+            "piecemeal lab free-riders --rng 1",
+            "piecemeal lab one-seed --html run.html",
+        ],
         "completions" => &[
             "piecemeal completions bash > ~/.local/share/bash-completion/completions/piecemeal",
             "piecemeal completions zsh > \"${fpath[1]}/_piecemeal\"",

@@ -98,7 +98,8 @@ rqbit() {
 # transmission-cli has transmission-remote and the tools; libssl-dev and pkg-config are for rqbit.
 debian aria2c=aria2 transmission-remote=transmission-cli transmission-daemon=transmission-daemon \
     rtorrent=rtorrent opentracker=opentracker mktorrent=mktorrent tmux=tmux \
-    pkg-config=pkg-config setpriv=util-linux nginx=nginx-light openssl=openssl miniupnpd=miniupnpd-nftables nft=nftables ip=iproute2 microsocks=microsocks
+    pkg-config=pkg-config setpriv=util-linux nginx=nginx-light openssl=openssl miniupnpd=miniupnpd-nftables nft=nftables \
+    ip=iproute2 microsocks=microsocks zsh=zsh fish=fish mandoc=mandoc
 [[ -x $peers/bin/rqbit || -e /usr/include/openssl/ssl.h ]] || debian libssl-dev=libssl-dev
 libtorrent
 webtorrent

@@ -1,0 +1,77 @@
+//! `piecemeal lab`: the same number plays the same run, every scenario ends with its lesson, and the
+//! page works in a real browser (headless Chromium, where there is one).
+
+mod support;
+
+use std::path::Path;
+
+use support::fixture::Folder;
+use support::run::Run;
+
+fn lab(args: &[&str]) -> String {
+    let ended = Run::piecemeal(&[&["lab"], args].concat()).run().expect(0);
+    String::from_utf8(ended.stdout).expect("UTF-8")
+}
+
+#[test]
+fn the_same_number_plays_the_same_run() {
+    let play = |rng| lab(&["corrupt-peer", "--json", "--rng", rng]);
+    assert_eq!(play("7"), play("7"));
+    assert_ne!(play("7"), play("8"));
+}
+
+#[test]
+fn every_scenario_has_figures_and_a_lesson() {
+    let names = lab(&[]);
+    let names: Vec<&str> = names.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(10 <= names.len(), "{names:?}");
+    for name in names {
+        // A server alone for 32 takes minutes, made-up ones, but many decisions.
+        let peers = if name == "why-p2p" { "4" } else { "6" };
+        let said = lab(&[name, "--rng", "1", "--peers", peers]);
+        let mut lines = said.lines().rev();
+        let lesson = lines.next().unwrap_or_default();
+        assert!(30 < lesson.len() && lesson.ends_with('.'), "{said}");
+        assert!(said.contains("copies"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_unknown_is_said() {
+    let ended = Run::piecemeal(&["lab", "gold-rush"]).run().expect(2);
+    assert!(ended.stderr.contains("piecemeal lab lists them"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_page_replays_the_run() {
+    let folder = Folder::new("lab");
+    let page = folder.file("page.html", b"");
+    let file = page.to_str().expect("UTF-8");
+    lab(&["one-seed", "--rng", "3", "--peers", "4", "--html", file]);
+    let browser = Path::new("/usr/bin/chromium");
+    if !browser.exists() {
+        eprintln!("skipped: no chromium here");
+        return;
+    }
+    let profile = folder.folder("profile");
+    let dom = |hash: &str| {
+        let ended = Run::program(browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
+            .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
+            .args(["--disable-component-update", "--enable-logging=stderr"])
+            .args(["--virtual-time-budget=2000", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(format!("file://{file}#{hash}"))
+            .run()
+            .expect(0);
+        assert!(!ended.stderr.contains("CONSOLE"), "{}", ended.stderr);
+        String::from_utf8(ended.stdout).expect("UTF-8")
+    };
+    let (start, later) = (dom("t=0"), dom("t=9000"));
+    assert!(start.contains(">0.0 of "), "the clock");
+    assert!(later.contains(">9.0 of "), "the slider moved");
+    // Arrows between peers, a row for each of the five, and the decisions.
+    assert!(later.matches("<path").count() > start.matches("<path").count());
+    assert_eq!(later.matches("<canvas").count(), 5);
+    assert!(later.contains("unchoke"), "the decisions are listed");
+}
