@@ -125,7 +125,7 @@ impl Scene<'_> {
         to.sort_by_key(|&to| std::cmp::Reverse(flow[node][to]));
         let to: Vec<&str> = to.into_iter().map(|to| names[to].as_str()).collect();
         let arrow = if to.is_empty() { String::new() } else { format!("→ {}", to.join(" ")) };
-        let cells = (width / 2).clamp(10, 60);
+        let cells = (width / 3).clamp(10, 60);
         format!(
             "{:<4}[{}] {percent:3} %  down {:>11}  up {:>11}  {arrow}",
             names[node],

@@ -82,7 +82,7 @@ def dht(folder: str, listen: str, nodes: str, torrents: list[str]) -> None:
     known = (ip, int(port))
     sessions = []
     for n in range(int(nodes) or 1):
-        ses = session(f"{ip}:{known[1] + n}" if int(nodes) else f"{ip}:0")
+        ses = session("serve", f"{ip}:{known[1] + n}" if int(nodes) else f"{ip}:0")
         ses.apply_settings(
             {
                 "enable_dht": True,
