@@ -50,6 +50,8 @@ pub(super) struct Peer {
     pub allowed_fast: Vec<PieceIndex>,
     /// What it would like to be asked for, oldest first (BEP 6).
     pub suggested: Vec<PieceIndex>,
+    /// It has suggested something: it thinks about what goes to whom.
+    pub suggests: bool,
     /// The requests it has not answered, in the order in which they were made.
     pub asked: VecDeque<(Span, Instant)>,
     pub pipeline: Pipeline,
@@ -104,6 +106,7 @@ impl Peer {
             choking: true,
             allowed_fast: Vec::new(),
             suggested: Vec::new(),
+            suggests: false,
             asked: VecDeque::new(),
             pipeline: Pipeline::default(),
             since: now,

@@ -19,8 +19,9 @@ impl Swarm {
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
         for conn in conns {
             let peer = self.peers.get_mut(&conn).expect("listed");
-            // Who has it need not hear of it, but a seed that has to choose whom to give to.
-            let tells = !peer.has.contains(piece) || peer.has.is_full();
+            // Who has it need not hear of it, but a seed that chooses whom to give what. (Others make
+            // the wrong thing of it: Transmission 3 takes all at our address for seeds, in the end.)
+            let tells = !peer.has.contains(piece) || (peer.has.is_full() && peer.suggests);
             if peer.has.contains(piece) {
                 peer.wanted -= 1;
                 self.update_interest(conn);

@@ -109,6 +109,7 @@ impl Swarm {
                     peer.suggested.remove(0);
                 }
                 peer.suggested.push(piece);
+                peer.suggests = true;
             }
             Message::Port(port) => {
                 // Once: it is counted as idle talk, like hints that we do not need.

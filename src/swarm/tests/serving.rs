@@ -91,10 +91,14 @@ fn one_that_does_not_take_what_it_asked_for_holds_up_nobody() {
 }
 
 #[test]
-fn a_seed_hears_of_what_we_have() {
+fn a_seed_that_chooses_hears_of_what_we_have() {
     let mut play = play();
-    let (seed, other) = (play.joins(0..PIECES), play.joins([0, 1]));
+    let (plain, seed) = (play.joins(0..PIECES), play.joins(0..PIECES));
+    let other = play.joins([0, 1]);
+    play.swarm.peers.get_mut(&seed).expect("here").fast = true;
+    play.says(seed, [Message::Suggest(3)]);
     play.fact(Fact::Stored { piece: 0 });
-    assert!(play.told(seed, &Message::Have(0)), "it may have to choose whom to give to");
+    assert!(play.told(seed, &Message::Have(0)), "it chooses whom to give to");
+    assert!(!play.told(plain, &Message::Have(0)), "it does not");
     assert!(!play.told(other, &Message::Have(0)), "it has the piece itself");
 }
