@@ -8,18 +8,49 @@
 //! reader and a writer for each peer), and then runs the loop: an event comes in, the swarm decides,
 //! the actions are carried out ([`run`]). It never waits for a hand; when it ends, all of them do.
 //!
-//! ```no_run
-//! # fn main() -> anyhow::Result<()> {
-//! use piecemeal::{metainfo::Metainfo, session::{Options, Session, Update}};
+//! All that the commands can do is done with this: `get` and `seed` are a session, a terminal and an
+//! exit code. One that gives and one that gets, as a program has them:
 //!
-//! let torrent = Metainfo::from_bytes(&std::fs::read("debian.torrent")?)?;
-//! let session = Session::start(Options::new(torrent, "."))?;
-//! for update in session.updates() {
+//! ```
+//! # fn main() -> anyhow::Result<()> {
+//! use std::net::Ipv4Addr;
+//! use std::ops::ControlFlow;
+//!
+//! use piecemeal::create::{Plan, Wishes};
+//! use piecemeal::session::{Options, Outcome, Session, Update};
+//! use piecemeal::swarm::Goal;
+//!
+//! let dir = std::env::temp_dir().join(format!("piecemeal-doc-{}", std::process::id()));
+//! std::fs::create_dir_all(dir.join("here"))?;
+//! std::fs::write(dir.join("here/image.iso"), vec![7; 300_000])?;
+//! let plan = Plan::new(&dir.join("here/image.iso"), Wishes::default())?;
+//! let made = plan.hash(&mut |_done, _total| ControlFlow::Continue(()))?.expect("nobody stops it");
+//!
+//! // The fields that are not named stay as usual; here nobody is asked, and no router.
+//! let home = |dir| Options {
+//!     listen: Some(Ipv4Addr::LOCALHOST.into()),
+//!     port: Some(0),
+//!     port_map: false,
+//!     ..Options::new(made.torrent.clone(), dir)
+//! };
+//! let seed = Session::start(Options { goal: Some(Goal::default()), ..home(dir.join("here")) })?;
+//! let port = seed.updates().iter().find_map(|update| match update {
+//!     Update::Listening { port, .. } => Some(port),
+//!     _ => None,
+//! });
+//! let peers = vec![(Ipv4Addr::LOCALHOST, port.expect("it listens")).into()];
+//! std::fs::create_dir(dir.join("there"))?;
+//! let get = Session::start(Options { peers, ..home(dir.join("there")) })?;
+//! for update in get.updates() {
 //!     if let Update::Status(status) = update {
 //!         println!("{} of {} pieces", status.have, status.pieces);
 //!     }
 //! }
-//! println!("{:?}", session.join()?.outcome);
+//! assert_eq!(get.join()?.outcome, Outcome::Complete);
+//! seed.stopper().stop();
+//! assert_eq!(seed.join()?.outcome, Outcome::Stopped);
+//! assert_eq!(std::fs::read(dir.join("there/image.iso"))?, vec![7; 300_000]);
+//! # std::fs::remove_dir_all(dir)?;
 //! # Ok(())
 //! # }
 //! ```
