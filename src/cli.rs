@@ -51,8 +51,9 @@ pub fn main() -> ExitCode {
             return report(json, &err, Exit::Usage);
         }
     };
-    // Their output is the answer or nothing.
-    let json = args.json && !["show", "decode"].contains(&args.command);
+    // Their output is the answer or nothing, or the data itself.
+    let data = place::is_stream(&args) || ["show", "decode"].contains(&args.command);
+    let json = args.json && !data;
     match run(&args) {
         Ok(exit) => exit.into(),
         // The reader of our output has left, and knows that better than we do.
