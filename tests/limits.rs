@@ -25,13 +25,13 @@ const PEERS: usize = 3;
 /// all it must be at the rate, and smooth: no second may be far from it but by the hurry of the machine.
 #[track_caller]
 fn assert_rate(what: &str, key: &str, total: u64, child: &mut Child) {
-    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let number = |line: &str| -> Option<u64> {
         let (_, rest) = line.split_once(&format!("\"{key}\":"))?;
         rest.split([',', '}']).next()?.parse().ok()
     };
     let mut said: Vec<(Instant, u64)> = Vec::new();
-    for line in lines.map_while(Result::ok) {
+    for line in lines.by_ref().map_while(Result::ok) {
         let count = number(&line).unwrap_or(0);
         // The first moments are handshakes, and what an idle bucket has saved.
         if count != 0 {
@@ -41,6 +41,8 @@ fn assert_rate(what: &str, key: &str, total: u64, child: &mut Child) {
             break;
         }
     }
+    // Whoever stops reading ends it before its time.
+    std::thread::spawn(move || lines.for_each(drop));
     // The last one is the end, which may be at any moment.
     said.pop();
     let rate = |from: (Instant, u64), to: (Instant, u64)| {
