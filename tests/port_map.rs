@@ -119,7 +119,7 @@ fn a_router_opens_the_port_and_closes_it_again() {
     let fixture = Recipe::file("mapped.bin", 100_000).make();
     let place = Place::new(&fixture);
     let folder = Folder::new("router");
-    let _router = home.start_router(&folder);
+    let mut router = home.start_router(&folder);
 
     let get = |args: &[&str]| {
         let run =
@@ -133,6 +133,9 @@ fn a_router_opens_the_port_and_closes_it_again() {
     assert!(rules.contains("dnat ip to 192.168.77.2:7001"), "{rules}");
     running.interrupt();
     running.finish(LIMIT).expect(130);
+    // Its last packets are on their way when it ends.
+    router.wait_for("TCP port 7001 mapping removed");
+    router.wait_for("UDP port 7001 mapping removed");
     let rules = home.rules();
     assert!(!rules.contains("7001"), "{rules}");
 
