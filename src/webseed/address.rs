@@ -169,7 +169,7 @@ mod tests {
         let t = torrent(b"my show", &[&[b"s1", b"#1 100%?.mkv"], &[b"z"]]);
         check_url("http://h/d", &t, 0, "http://h/d/my%20show/s1/%231%20100%25%3F.mkv");
         check_url("http://h/d/?k", &t, 1, "http://h/d/my%20show/z?k");
-        check_url("https://h", &t, 1, "https://h/my%20show/z");
+        check_url("http://h", &t, 1, "http://h/my%20show/z");
     }
 
     #[test]
