@@ -15,12 +15,13 @@
 //! Layer: values.
 
 use std::collections::HashSet;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::hash::Sha1;
 use crate::hostport::HostPort;
 use crate::metainfo::{path, url};
+use crate::percent;
 
 /// The highest file number that `so` may name. No torrent that we take has as many files, and a
 /// list of them stays small.
@@ -92,7 +93,7 @@ impl Magnet {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             // `&amp;` is what is left of a link that was copied out of a page's source.
             let key = key.strip_prefix("amp;").unwrap_or(key).to_ascii_lowercase();
-            let value = percent_decoded(value);
+            let value = percent::decode(value);
             match without_number(&key) {
                 "xt" => hash = better(hash, exact_topic(&value)),
                 "dn" => magnet.name = magnet.name.take().or_else(|| display_name(&value)),
@@ -115,7 +116,8 @@ impl Magnet {
 impl fmt::Display for Magnet {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
-        let mut field = |key, value: &str| write!(f, "&{key}={}", percent_encoded(value));
+        let mut field =
+            |key, value: &str| write!(f, "&{key}={}", percent::encode(value.as_bytes()));
         self.name.iter().try_for_each(|name| field("dn", name))?;
         self.trackers.iter().try_for_each(|url| field("tr", url))?;
         self.web_seeds.iter().try_for_each(|url| field("ws", url))?;
@@ -222,40 +224,6 @@ fn text(value: &[u8]) -> Option<&str> {
 fn without_doubles<T: Clone + Eq + std::hash::Hash>(list: &mut Vec<T>) {
     let mut seen = HashSet::new();
     list.retain(|item| seen.insert(item.clone()));
-}
-
-/// Undoes percent-encoding. A `%` that two hexadecimal digits do not follow stands for itself.
-pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|&b| char::from(b).to_digit(16));
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match (byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
-}
-
-/// Percent-encodes all but the letters, digits and marks that mean themselves (RFC 3986).
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 use socket2::{Domain, SockAddr, Socket};
 
 use crate::hostport::HostPort;
-use crate::magnet::percent_decoded;
+use crate::percent;
 
 /// How long each step may take: the proxy has to dial too.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -67,7 +67,7 @@ impl Proxy {
         };
         let login = login.map(|login| {
             let (name, password) = login.split_once(':').unwrap_or((login, ""));
-            (percent_decoded(name), percent_decoded(password))
+            (percent::decode(name), percent::decode(password))
         });
         if let Some((name, password)) = &login
             && (name.is_empty() || CREDENTIAL_MAX < name.len().max(password.len()))

@@ -126,19 +126,6 @@ pub fn place(url: &str) -> String {
     clipped(&shown, SHOWN_MAX)
 }
 
-/// Bytes as in a query: all that is not unreserved (RFC 3986) becomes `%XX`.
-pub fn percent_encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 3);
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
-}
-
 /// A URL as people write them, with what no URL may hold (blanks, letters outside ASCII, quotes)
 /// escaped; what is escaped already stays as it is.
 pub fn escape_stray(url: &str) -> String {
@@ -298,12 +285,6 @@ mod tests {
         assert_eq!(place("https://u:p@t.example:8/key/announce?k=1"), "https://t.example:8");
         assert_eq!(place("udp://t.example:80?k=1"), "udp://t.example:80");
         assert_eq!(place("\x1b[31m"), "\\u{1b}[31m");
-    }
-
-    #[test]
-    fn every_byte_is_escaped_as_it_should() {
-        assert_eq!(percent_encode(b"aZ09-._~"), "aZ09-._~");
-        assert_eq!(percent_encode(b"\x00 +/%\xff\n"), "%00%20%2B%2F%25%FF%0A");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Layer: values.
 
 use super::{Error, Page, Result, quoted};
-use crate::magnet::{Magnet, percent_decoded};
+use crate::magnet::Magnet;
+use crate::percent;
 
 const RULE: &str = "BEP 9, magnet URI format";
 
@@ -35,7 +36,7 @@ pub fn explain(page: &mut Page) -> Result {
             _ => ("ignored", ""),
         };
         if !field.is_empty() {
-            let text = format!("{}, {meaning}", quoted(&percent_decoded(value)));
+            let text = format!("{}, {meaning}", quoted(&percent::decode(value)));
             page.line(at, field.len(), key, text, rule);
         }
         at += field.len() + 1;

@@ -18,9 +18,10 @@ use std::time::Instant;
 
 use ureq::http::{StatusCode, Uri};
 
-use super::url::{self, percent_encode};
+use super::url;
 use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
 use crate::hash::Sha1;
+use crate::percent;
 use crate::proxy::Proxy;
 use crate::web::{self, REDIRECTS_MAX};
 
@@ -44,7 +45,7 @@ pub fn announce(url: &Uri, announce: &Announce, limits: &Limits, leash: &Leash) 
 
 /// BEP 48: where the last part of the path begins with `announce`, `scrape` takes its place.
 pub fn scrape(url: &Uri, info_hash: Sha1, limits: &Limits, leash: &Leash) -> Result<Scrape> {
-    let query = format!("info_hash={}", percent_encode(&info_hash.0));
+    let query = format!("info_hash={}", percent::encode(&info_hash.0));
     let url = with_query(&scrape_url(url)?, &query)?;
     let (status, body) = get(url, limits, leash)?;
     judge(status, answer::scrape(&body, info_hash))
@@ -53,8 +54,8 @@ pub fn scrape(url: &Uri, info_hash: Sha1, limits: &Limits, leash: &Leash) -> Res
 fn announce_query(announce: &Announce) -> String {
     let mut query = format!(
         "info_hash={}&peer_id={}&port={}&uploaded={}&downloaded={}&left={}&compact=1&numwant={}&key={:08X}",
-        percent_encode(&announce.info_hash.0),
-        percent_encode(&announce.peer_id),
+        percent::encode(&announce.info_hash.0),
+        percent::encode(&announce.peer_id),
         announce.port,
         announce.uploaded,
         announce.downloaded,
@@ -66,7 +67,7 @@ fn announce_query(announce: &Announce) -> String {
         let _ = write!(query, "&event={}", announce.event);
     }
     if let Some(id) = &announce.tracker_id {
-        let _ = write!(query, "&trackerid={}", percent_encode(id));
+        let _ = write!(query, "&trackerid={}", percent::encode(id));
     }
     query
 }

@@ -12,7 +12,7 @@ use super::{Error, Result};
 use crate::printable::clipped;
 use crate::web::{self, bare, escape_stray, is_loopback};
 
-pub use crate::web::{percent_encode, place};
+pub use crate::web::place;
 
 /// The longest URL that we use. HTTP servers refuse lines of more than 8 KiB, and ours grows.
 const URL_LEN_MAX: usize = 4096;

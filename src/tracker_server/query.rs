@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use super::keeper::{Report, Via};
 use super::known_as;
 use crate::hash::Sha1;
-use crate::magnet::percent_decoded;
+use crate::percent;
 use crate::registry::{Announce, Event};
 
 /// Peers for those who do not say how many they want.
@@ -81,7 +81,7 @@ pub fn scrape(query: &str) -> Result<Vec<Sha1>, String> {
     let values = fields(query).filter(|(key, _)| *key == "info_hash");
     let hashes: Vec<Sha1> = values
         .take(SCRAPE_MAX + 1)
-        .map(|(key, value)| Ok(Sha1(twenty(key, Some(percent_decoded(value)))?)))
+        .map(|(key, value)| Ok(Sha1(twenty(key, Some(percent::decode(value)))?)))
         .collect::<Result<_, String>>()?;
     if SCRAPE_MAX < hashes.len() {
         return Err(format!("more than {SCRAPE_MAX} torrents in one scrape, the limit"));
@@ -95,7 +95,7 @@ fn fields(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// The first field of that name, decoded.
 fn field(query: &str, name: &str) -> Option<Vec<u8>> {
-    fields(query).find(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value))
+    fields(query).find(|(key, _)| *key == name).map(|(_, value)| percent::decode(value))
 }
 
 fn text(bytes: Vec<u8>) -> Option<String> {

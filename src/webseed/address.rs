@@ -17,7 +17,8 @@ use ureq::http::Uri;
 
 use crate::bencode::{self, Dict, Value};
 use crate::metainfo::Metainfo;
-use crate::web::{self, escape_stray, percent_encode};
+use crate::percent;
+use crate::web::{self, escape_stray};
 
 /// The longest URL of a file. HTTP servers refuse lines of more than 8 KiB.
 const URL_LEN_MAX: usize = 8000;
@@ -93,17 +94,17 @@ impl Address {
             if !url.ends_with('/') {
                 url.push('/');
             }
-            url += &percent_encode(root);
+            url += &percent::encode(root);
             let mut add = |part: &[u8]| {
                 url.push('/');
-                url += &percent_encode(part);
+                url += &percent::encode(part);
             };
             match names.files.get(&file) {
                 Some(raw) => raw.iter().for_each(|part| add(part)),
                 None => torrent.files[file].path.iter().for_each(|part| add(part.as_bytes())),
             }
         } else if url.ends_with('/') && self.query.is_empty() {
-            url += &percent_encode(root);
+            url += &percent::encode(root);
         }
         url += &self.query;
         if URL_LEN_MAX < url.len() {
