@@ -11,9 +11,12 @@
 //!   fifth, it goes back. Several clients are slower with a long queue than with a short one.
 //! * **No more than [`HOARD`] of its rate**, and [`TRIED`] while more is being tried: a slow peer holds
 //!   a block or two, and what is asked of a seed is not asked long before it can come. While it
-//!   waits others fetch the same, and the seed sends it twice.
+//!   waits others fetch the same, and the seed sends it twice. What the path holds comes on top, or
+//!   what comes in a gust: nothing comes between two gusts, however much is asked.
 //!
-//! A *round* begins with a request and ends with its answer, and is at least [`ROUND_MIN`] long.
+//! The rate is what came between a request and its answer, by the time between them. A *round*, over
+//! which a deeper queue is judged, begins with an answer (the first one with its request), ends with
+//! the first answer to a request made since, and is at least [`ROUND_MIN`] long.
 //!
 //! Layer: decisions. Pure; one for each peer, owned by the swarm.
 
@@ -38,7 +41,8 @@ const HOARD: f64 = 0.6;
 /// The same while a deeper queue is tried.
 const TRIED: f64 = 1.2;
 
-/// A latency longer than this, in seconds, is a queue and not a path: it must not justify a queue.
+/// A latency longer than this, in seconds, is a queue and not a path, and such a pause between two
+/// answers a peer that is slow: neither justifies a queue.
 const LATENCY_MAX: f64 = 1.0;
 
 /// Rates are measured over at least so long: a few packets say nothing.
@@ -53,9 +57,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(16);
 
 /// The depth of one peer's queue of requests.
 pub struct Pipeline {
+    /// All that came, in bytes.
+    received: u64,
     /// The shortest time from a request to its block: the path without a queue, in seconds.
     latency: f64,
-    /// The rate of the last round, in bytes a second.
+    /// What comes at present, in bytes a second.
     rate: f64,
     /// The depth that has proved its worth.
     depth: f64,
@@ -63,6 +69,11 @@ pub struct Pipeline {
     proved: f64,
     trial: Trial,
     round: Option<Round>,
+    /// The longest time without an answer while some were due, in seconds; it fades.
+    gap: f64,
+    last_answer: Option<Instant>,
+    /// Since when the peer owes us nothing, if it does.
+    idle: Option<Instant>,
 }
 
 /// Whether a deeper queue is being tried.
@@ -78,15 +89,27 @@ struct Round {
     bytes: u64,
 }
 
+/// What is to be remembered of a request until it is answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    pub at: Instant,
+    /// What the peer had sent by then, in bytes.
+    received: u64,
+}
+
 impl Default for Pipeline {
     fn default() -> Pipeline {
         Pipeline {
+            received: 0,
             latency: f64::INFINITY,
             rate: 0.0,
             depth: START,
             proved: 0.0,
             trial: Trial::On { pause: PAUSE_MIN },
             round: None,
+            gap: 0.0,
+            last_answer: None,
+            idle: None,
         }
     }
 }
@@ -98,44 +121,61 @@ impl Pipeline {
             return START as usize;
         }
         let blocks = |bytes: f64| bytes / f64::from(BLOCK_LEN);
-        let path = 2.0 * blocks(self.rate * self.latency) + DEPTH_MIN;
+        let held = self.latency.max(self.gap).min(LATENCY_MAX);
+        let path = 2.0 * blocks(self.rate * held) + DEPTH_MIN;
         let (tried, ahead) = match self.trial {
             Trial::On { .. } => (2.0 * self.depth, TRIED),
             Trial::Paused { .. } => (self.depth, HOARD),
         };
-        let hoard = blocks(self.rate * (ahead + self.latency.min(LATENCY_MAX))) + DEPTH_MIN;
+        let hoard = blocks(self.rate * (ahead + held)) + DEPTH_MIN;
         path.max(tried).min(hoard).clamp(DEPTH_MIN, DEPTH_MAX) as usize
     }
 
-    /// The rate of the last round, in bytes a second; 0 before the first has ended.
+    /// What comes at present, in bytes a second; 0 before the first block.
     pub fn rate(&self) -> f64 {
         self.rate
     }
 
-    /// A block of `bytes` came that was asked for at `asked`.
-    pub fn arrived(&mut self, asked: Instant, now: Instant, bytes: u32) {
-        let latency = now.saturating_duration_since(asked).as_secs_f64();
-        self.latency = self.latency.min(latency.max(1e-6));
-        let round = self.round.get_or_insert(Round { began: asked, bytes: 0 });
+    /// A request is made.
+    pub fn ask(&self, now: Instant) -> Asked {
+        Asked { at: now, received: self.received }
+    }
+
+    /// The answer to a request came, a block of `bytes`.
+    pub fn arrived(&mut self, asked: Asked, now: Instant, bytes: u32) {
+        if self.idle.take().is_some_and(|since| since + ROUND_MIN < asked.at) {
+            // Nothing was wanted of it: the time until then says nothing about its rate.
+            (self.round, self.last_answer) = (None, None);
+        }
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
+        self.received += u64::from(bytes);
+        self.gap = self.gap.max(seconds(self.last_answer.unwrap_or(asked.at)));
+        self.last_answer = Some(now);
+        let latency = seconds(asked.at).max(1e-6);
+        self.latency = self.latency.min(latency);
+        let round = self.round.get_or_insert(Round { began: asked.at, bytes: 0 });
         round.bytes += u64::from(bytes);
-        let time = now.saturating_duration_since(round.began);
-        // The round ends with the first answer to a request that was made in it.
-        if round.began <= asked && ROUND_MIN <= time {
-            let rate = round.bytes as f64 / time.as_secs_f64();
+        let time = seconds(round.began);
+        if round.began <= asked.at && ROUND_MIN.as_secs_f64() <= time {
+            let rate = round.bytes as f64 / time;
             self.round = Some(Round { began: now, bytes: 0 });
             self.judge(rate, now);
         }
+        if ROUND_MIN.as_secs_f64() <= latency {
+            self.rate = (self.received - asked.received) as f64 / latency;
+        }
     }
 
-    /// The peer owes us nothing at the moment: what passes now says nothing about its rate.
-    pub fn idle(&mut self) {
-        self.round = None;
+    /// The peer owes us nothing from now on.
+    pub fn idle(&mut self, now: Instant) {
+        self.idle.get_or_insert(now);
     }
 
     /// A round has ended with this rate: was the depth worth it?
     fn judge(&mut self, rate: f64, now: Instant) {
         // A path may get longer; a latency that is never met again is forgotten slowly.
         self.latency *= 1.01;
+        self.gap *= 0.9;
         self.rate = rate;
         match self.trial {
             Trial::On { .. } if self.proved * WORTH < rate => {
@@ -170,14 +210,14 @@ mod tests {
         let mut pipeline = Pipeline::default();
         let start = Instant::now();
         let block_time = Duration::from_secs_f64(f64::from(BLOCK_LEN) / rate);
-        let mut asked: VecDeque<(Instant, Instant)> = VecDeque::new();
+        let mut asked: VecDeque<(Asked, Instant)> = VecDeque::new();
         let (mut now, mut free_at, mut late_blocks) = (start, start, 0u32);
         while now < start + time {
             while asked.len() < pipeline.depth() {
                 // It is sent when the request is there and the line is free, and takes its time.
                 let done = (now + latency).max(free_at) + block_time;
                 free_at = done;
-                asked.push_back((now, done));
+                asked.push_back((pipeline.ask(now), done));
             }
             let (at, done) = asked.pop_front().unwrap();
             now = done;
@@ -200,6 +240,41 @@ mod tests {
         assert!(depth <= 6 && 0.97 <= used, "{depth} deep, {used:.3} of the rate");
         let (depth, _) = play(1e3, Duration::from_millis(50), Duration::from_secs(600));
         assert!(depth <= 3, "{depth} deep");
+    }
+
+    /// Plays a peer that answers what waits every `pulse`, at most `rate` bytes a second of it.
+    /// Returns the share of the rate that was used in the second half.
+    fn play_pulses(rate: f64, pulse: Duration, time: Duration) -> f64 {
+        let mut pipeline = Pipeline::default();
+        let start = Instant::now();
+        let gust = (rate * pulse.as_secs_f64() / f64::from(BLOCK_LEN)) as usize;
+        let mut asked: VecDeque<Asked> = VecDeque::new();
+        let (mut now, mut late_blocks) = (start, 0);
+        while now < start + time {
+            let room = pipeline.depth().saturating_sub(asked.len());
+            asked.extend(std::iter::repeat_n(pipeline.ask(now), room));
+            now += pulse;
+            // The whole gust is here before anything new is asked.
+            let answered = asked.len().min(gust);
+            for (nth, at) in asked.drain(..answered).enumerate() {
+                pipeline.arrived(at, now + Duration::from_micros(nth as u64), BLOCK_LEN);
+            }
+            if asked.is_empty() {
+                pipeline.idle(now);
+            }
+            late_blocks += if start + time / 2 < now { answered } else { 0 };
+        }
+        late_blocks as f64 / (gust as f64 * (time / 2).as_secs_f64() / pulse.as_secs_f64())
+    }
+
+    #[test]
+    fn answers_in_gusts_are_used() {
+        for ms in [100, 250, 500, 600, 800, 1000, 1500] {
+            for rate in [200e3, 500e3, 2e6, 5e6] {
+                let used = play_pulses(rate, Duration::from_millis(ms), Duration::from_secs(60));
+                assert!(0.85 <= used, "{rate} B/s every {ms} ms: {used:.3} of the rate");
+            }
+        }
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl Swarm {
         if peer.asked.is_empty() {
             peer.waiting_since = now;
         }
-        peer.asked.extend(picked.iter().map(|(span, _)| (*span, now)));
+        let asked = peer.pipeline.ask(now);
+        peer.asked.extend(picked.iter().map(|(span, _)| (*span, asked)));
         let spans: Vec<Span> = picked.iter().map(|(span, _)| *span).collect();
         self.actions.push(Action::Tell { conn, order: Order::Ask(spans) });
         for (span, reason) in picked {
@@ -99,9 +100,9 @@ impl Swarm {
     }
 
     /// What a peer owes may be asked of others; the bytes count all the same if they come.
-    pub(super) fn release_all(&mut self, conn: ConnId) {
+    pub(super) fn release_all(&mut self, conn: ConnId, now: Instant) {
         let peer = self.peers.get_mut(&conn).expect("known");
-        peer.pipeline.idle();
+        peer.pipeline.idle(now);
         for (span, _) in std::mem::take(&mut peer.asked) {
             self.picker.released(conn, span);
         }
@@ -127,7 +128,7 @@ impl Swarm {
             }
             peer.snubbed = Some(first);
             let spans: Vec<Span> = peer.asked.iter().map(|(span, _)| *span).collect();
-            self.release_all(conn);
+            self.release_all(conn, now);
             if fast {
                 // It would answer each request in the end; a cancel saves it the trouble.
                 spans.into_iter().for_each(|span| self.tell(conn, Message::Cancel(span)));

@@ -129,8 +129,8 @@ impl Swarm {
         peer.has.remove(piece);
         self.picker.peer_came(&peer.has);
         peer.wanted -= u32::from(!self.picker.have().contains(piece));
-        let of_it = |(span, _): &(Span, Instant)| span.piece == piece;
-        let owed: Vec<Span> = peer.asked.iter().filter(|p| of_it(p)).map(|p| p.0).collect();
+        let owed = peer.asked.iter().map(|(span, _)| *span);
+        let owed: Vec<Span> = owed.filter(|span| span.piece == piece).collect();
         for span in owed {
             self.cancel(conn, span);
             self.picker.released(conn, span);

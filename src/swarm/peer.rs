@@ -10,7 +10,7 @@ use super::giving::QUEUE_MAX;
 use super::pex::Exchange;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Asked, Pipeline};
 use crate::rate::Rate;
 use crate::wire::extended::Extended;
 use crate::wire::handshake::PeerId;
@@ -53,7 +53,7 @@ pub(super) struct Peer {
     /// It has suggested something: it thinks about what goes to whom.
     pub suggests: bool,
     /// The requests it has not answered, in the order in which they were made.
-    pub asked: VecDeque<(Span, Instant)>,
+    pub asked: VecDeque<(Span, Asked)>,
     pub pipeline: Pipeline,
     pub since: Instant,
     /// The last block, or when the first request was made after a time without any.
@@ -157,11 +157,11 @@ impl Peer {
         (!self.asked.is_empty()).then(|| now.saturating_duration_since(self.waiting_since))
     }
 
-    /// Takes a request off the list; when it was made.
-    pub fn answered(&mut self, span: Span) -> Option<Instant> {
+    /// Takes a request off the list.
+    pub fn answered(&mut self, span: Span) -> Option<Asked> {
         // Answers come in order, so the first one is nearly always it.
         let at = self.asked.iter().position(|(asked, _)| *asked == span)?;
-        self.asked.remove(at).map(|(_, when)| when)
+        self.asked.remove(at).map(|(_, asked)| asked)
     }
 
     /// Whether a request of it is one too many, or was made already.

@@ -67,7 +67,7 @@ impl Swarm {
         }
         match message {
             Message::Block(span) => self.block(conn, span, now),
-            Message::Choke => self.choked(conn),
+            Message::Choke => self.choked(conn, now),
             Message::Unchoke => {
                 peer.idle_talk += u32::from(!peer.choking);
                 peer.choking = false;
@@ -193,13 +193,13 @@ impl Swarm {
 
     /// It will send nothing more of what it was asked for. With the Fast extension it says so of
     /// each request; without it, `choke` says so of all.
-    fn choked(&mut self, conn: ConnId) {
+    fn choked(&mut self, conn: ConnId, now: Instant) {
         let peer = self.peers.get_mut(&conn).expect("known");
         // To choke and unchoke without a block between is to play with us.
         peer.idle_talk += 1;
         peer.choking = true;
         if !peer.fast {
-            self.release_all(conn);
+            self.release_all(conn, now);
         }
     }
 
@@ -226,7 +226,7 @@ impl Swarm {
             peer.pipeline.arrived(asked, now, span.length);
         }
         if peer.asked.is_empty() {
-            peer.pipeline.idle();
+            peer.pipeline.idle(now);
         }
         peer.received += u64::from(span.length);
         peer.merit += f64::from(span.length);
@@ -234,7 +234,7 @@ impl Swarm {
         (peer.waiting_since, peer.last_block, peer.snubbed) = (now, Some(now), None);
         (peer.refused, peer.idle_talk) = (0, 0);
         if let Some(asked) = asked {
-            let after = now.saturating_duration_since(asked);
+            let after = now.saturating_duration_since(asked.at);
             self.decide(|| Decision::Came { conn, span, after });
         }
         self.arrived(conn, span, now);
