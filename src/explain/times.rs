@@ -17,7 +17,7 @@ use crate::wire::message::Message;
 const PEERS_MAX: usize = 10_000;
 const REQUESTS_MAX: usize = 4096;
 
-/// Who left sooner, in microseconds, took no time worth a word.
+/// Who left sooner, in microseconds, and had nothing to give or to get, is not worth a word.
 const SHORT: u64 = 20_000;
 
 /// Of every peer, by its number. Times in microseconds.
@@ -76,9 +76,11 @@ impl Times {
         }
     }
 
-    /// A sentence for each peer that stayed, with its number.
+    /// A sentence for each peer that mattered, with its number.
     pub fn sentences(&self) -> impl Iterator<Item = String> {
-        let here = |(_, peer): &(&u32, &Peer)| SHORT <= peer.last.saturating_sub(peer.first);
+        let here = |(_, peer): &(&u32, &Peer)| {
+            peer.bytes + peer.given != 0 || SHORT <= peer.last.saturating_sub(peer.first)
+        };
         self.0
             .iter()
             .filter(here)
