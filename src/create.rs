@@ -31,7 +31,7 @@ use crate::bitfield::Bitfield;
 use crate::check::Progress;
 use crate::check::pieces::{self, Job, News};
 use crate::geometry::{Geometry, PIECE_LEN_MAX, PIECES_MAX};
-use crate::hash::{PieceHashes, Sha1};
+use crate::hash::Sha1;
 use crate::metainfo::{self, Metainfo};
 use crate::storage::{Aside, Layout};
 use files::Source;
@@ -177,22 +177,8 @@ impl Plan {
                 symlink: None,
             }
         };
-        let torrent = Metainfo {
-            info_hash: Sha1([0; 20]),
-            name: self.name.clone(),
-            geometry: self.geometry,
-            piece_hashes: PieceHashes::new(Vec::new()),
-            files: self.sources.iter().map(file).collect(),
-            single: self.single,
-            trackers: Vec::new(),
-            web_seeds: Vec::new(),
-            private: false,
-            comment: None,
-            created_by: None,
-            creation_date: None,
-            nodes: Vec::new(),
-            info: Vec::new(),
-        };
+        let files = self.sources.iter().map(file).collect();
+        let torrent = Metainfo::bare(self.name.clone(), self.geometry, files, self.single);
         Layout::below(Arc::new(torrent), PathBuf::new())
     }
 

@@ -43,6 +43,8 @@ pub struct Played {
     pub label: String,
     pub world: World,
     pub outcome: Outcome,
+    /// Bytes that each node got from each other one: `received[to][from]`.
+    pub received: Vec<Vec<u64>>,
 }
 
 /// Plays all variants of a scenario, with the same seed of the random generator for each.
@@ -53,7 +55,8 @@ pub fn play(scenario: &Scenario, peers: Option<usize>, rng: u64) -> Vec<Played> 
 fn play_one(variant: Variant, rng: u64) -> Played {
     let Variant { label, geometry, natures, weather } = variant;
     let (world, outcome) = outcome::play(geometry, natures, weather, true, rng);
-    Played { label, world, outcome }
+    let received = received(&world);
+    Played { label, world, outcome, received }
 }
 
 impl Played {
@@ -82,17 +85,15 @@ impl Played {
     fn count(&self, what: impl Fn(&Moment) -> bool) -> usize {
         self.world.record.moments.iter().filter(|(_, moment)| what(moment)).count()
     }
+}
 
-    /// Bytes that a node got from each other one.
-    pub fn sources(&self, node: usize) -> Vec<u64> {
-        let mut bytes = vec![0; self.world.nodes.len()];
-        for (_, moment) in &self.world.record.moments {
-            if let Moment::Block { from, to, bytes: len } = moment
-                && *to == node
-            {
-                bytes[*from] += u64::from(*len);
-            }
+fn received(world: &World) -> Vec<Vec<u64>> {
+    let n = world.nodes.len();
+    let mut received = vec![vec![0; n]; n];
+    for (_, moment) in &world.record.moments {
+        if let Moment::Block { from, to, bytes } = moment {
+            received[*to][*from] += u64::from(*bytes);
         }
-        bytes
     }
+    received
 }

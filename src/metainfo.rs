@@ -96,15 +96,27 @@ impl Metainfo {
     /// metadata is made up; [`is_known`](Self::is_known) tells.
     pub fn from_magnet(magnet: &Magnet) -> Metainfo {
         let hash = magnet.info_hash.to_string();
+        let geometry = Geometry::new(1, 1).expect("a byte is a torrent");
         Metainfo {
             info_hash: magnet.info_hash,
-            name: magnet.name.clone().unwrap_or(hash),
-            geometry: Geometry::new(1, 1).expect("a byte is a torrent"),
             piece_hashes: PieceHashes::from_bytes(&[0; 20]).expect("one hash"),
-            files: Vec::new(),
-            single: true,
             trackers: magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
             web_seeds: magnet.web_seeds.clone(),
+            ..Metainfo::bare(magnet.name.clone().unwrap_or(hash), geometry, Vec::new(), true)
+        }
+    }
+
+    /// Only what is where: no hash of anything, nobody to ask, and no metadata.
+    pub fn bare(name: String, geometry: Geometry, files: Vec<File>, single: bool) -> Metainfo {
+        Metainfo {
+            info_hash: Sha1([0; 20]),
+            name,
+            geometry,
+            piece_hashes: PieceHashes::new(Vec::new()),
+            files,
+            single,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
             private: false,
             comment: None,
             created_by: None,

@@ -19,6 +19,7 @@ use crate::hash::Sha1;
 use crate::magnet::Magnet;
 use crate::metainfo::{Metainfo, TORRENT_LEN_MAX};
 use crate::proxy::Proxy;
+use crate::web;
 
 /// How often a server may send us elsewhere: tiny services answer with one or two.
 const REDIRECTS_MAX: u32 = 5;
@@ -111,16 +112,11 @@ fn limited(source: impl Read) -> Result<Vec<u8>> {
 }
 
 fn download(url: &str, proxy: Option<&Proxy>) -> Result<Vec<u8>> {
-    let config = ureq::Agent::config_builder();
-    let config = match proxy {
-        Some(proxy) => config.proxy(Some(proxy.http())),
-        None => config,
-    };
-    let config = config
+    let config = web::config(proxy)
+        .http_status_as_error(true)
         .max_redirects(REDIRECTS_MAX)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_global(Some(TRANSFER_TIMEOUT))
-        .user_agent(concat!("piecemeal/", env!("CARGO_PKG_VERSION")))
         .build();
     let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(explained)?;
     if has_scheme(url, "https") && !is_https(response.get_uri()) {

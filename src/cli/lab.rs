@@ -10,7 +10,7 @@ use super::flags::Args;
 use super::output::Output;
 use super::{Exit, Misuse};
 use crate::json::Object;
-use crate::lab::scenario::{SCENARIOS, Scenario};
+use crate::lab::scenario::{SCENARIOS, Scenario, seconds};
 use crate::lab::{self, Played, live, outcome, page};
 use crate::printable::clipped;
 use crate::units::size;
@@ -103,7 +103,7 @@ fn nodes(out: &mut Output, run: &Played) -> Result<()> {
     let total = run.world.geometry.total_length() as f64;
     for (at, node) in run.world.nodes.iter().enumerate() {
         let mut sources: Vec<(u64, &String)> =
-            run.sources(at).into_iter().zip(&run.world.names).collect();
+            run.received[at].iter().copied().zip(&run.world.names).collect();
         sources.retain(|(bytes, _)| *bytes != 0);
         sources.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let share = |bytes: u64| 100.0 * bytes as f64 / node.received.max(1) as f64;
@@ -124,11 +124,4 @@ fn nodes(out: &mut Output, run: &Played) -> Result<()> {
         ))?;
     }
     Ok(())
-}
-
-fn seconds(time: f64) -> String {
-    match time.is_finite() {
-        true => format!("{time:.1} s"),
-        false => "never".to_owned(),
-    }
 }

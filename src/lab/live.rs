@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use super::Played;
 use super::record::Moment;
-use super::world::Kind;
 use crate::bitfield::Bitfield;
 use crate::terminal;
 use crate::units::size;
@@ -44,8 +43,10 @@ struct Scene<'a> {
 pub fn replay(run: &Played) {
     let end = run.world.record.end();
     let pieces = run.world.geometry.pieces();
-    let full = |node: &super::world::Node| matches!(node.nature.kind, Kind::Seed | Kind::Miser);
-    let start = |node| if full(node) { Bitfield::full(pieces) } else { Bitfield::new(pieces) };
+    let start = |node: &super::world::Node| match node.nature.starts_full() {
+        true => Bitfield::full(pieces),
+        false => Bitfield::new(pieces),
+    };
     let nodes = &run.world.nodes;
     let mut scene = Scene {
         run,

@@ -41,6 +41,13 @@ pub struct Nature {
     pub in_order: bool,
 }
 
+impl Nature {
+    /// Whether it has everything from the start.
+    pub fn starts_full(&self) -> bool {
+        matches!(self.kind, Kind::Seed | Kind::Miser)
+    }
+}
+
 /// What happens to the network itself.
 #[derive(Debug, Clone, Default)]
 pub struct Weather {

@@ -65,7 +65,7 @@ fn node_json(run: &Played, at: usize) -> Object {
     let took = time(node);
     let took = if took.is_finite() { format!("{took:.3}") } else { "null".to_owned() };
     let sources =
-        run.sources(at).into_iter().zip(&run.world.names).filter(|(bytes, _)| *bytes != 0);
+        run.received[at].iter().copied().zip(&run.world.names).filter(|(bytes, _)| *bytes != 0);
     let sources = sources.fold(Object::new(), |object, (bytes, name)| object.num(name, bytes));
     Object::new()
         .str("name", &run.world.names[at])
@@ -110,7 +110,7 @@ fn run_json(run: &Played) -> String {
         node_json(run, at)
             .num("joins", ms(node.nature.joins) as u64)
             .num_or_null("left", left.get(&at).map(|at| *at as u64))
-            .bool("full", matches!(node.nature.kind, Kind::Seed | Kind::Miser))
+            .bool("full", node.nature.starts_full())
             .done()
     };
     Object::new()

@@ -69,7 +69,7 @@ fn variant(label: &str, natures: Vec<Nature>) -> Variant {
 }
 
 /// "12.3 s", or "never".
-fn seconds(time: f64) -> String {
+pub fn seconds(time: f64) -> String {
     if time.is_finite() { format!("{time:.1} s") } else { "never".to_owned() }
 }
 

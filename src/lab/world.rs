@@ -222,9 +222,9 @@ impl World {
     fn join(&mut self, node: usize) {
         let pieces = self.geometry.pieces();
         let nature = &self.nodes[node].nature;
-        let have = match nature.kind {
-            Kind::Seed | Kind::Miser => Bitfield::full(pieces),
-            _ => Bitfield::new(pieces),
+        let have = match nature.starts_full() {
+            true => Bitfield::full(pieces),
+            false => Bitfield::new(pieces),
         };
         let config = Config {
             geometry: self.geometry,

@@ -126,10 +126,7 @@ impl<'env> Finders<'env> {
     /// Tells the DHT what has changed about us.
     fn tell_dht(&self) {
         let seed = self.totals.left.load(Ordering::Relaxed) == 0;
-        let port = match self.totals.outside_port.load(Ordering::Relaxed) {
-            0 => self.listening.port,
-            outside => outside,
-        };
+        let port = self.totals.port(self.listening.port);
         self.dht.iter().for_each(|dht| dht.search(self.info_hash, port, seed));
     }
 

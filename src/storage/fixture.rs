@@ -65,22 +65,10 @@ pub fn torrent(files: &[(&str, u64)], piece_length: u32) -> Arc<Metainfo> {
         }
     };
     let listed: Vec<File> = files.iter().map(file).collect();
-    let mut torrent = Metainfo {
-        info_hash: Sha1([7; 20]),
-        name: "t".into(),
-        geometry: Geometry::new(offset, piece_length).unwrap(),
-        piece_hashes: PieceHashes::new(Vec::new()),
-        single: listed[0].path.is_empty(),
-        files: listed,
-        trackers: Vec::new(),
-        web_seeds: Vec::new(),
-        private: false,
-        comment: None,
-        created_by: None,
-        creation_date: None,
-        nodes: Vec::new(),
-        info: Vec::new(),
-    };
+    let single = listed[0].path.is_empty();
+    let geometry = Geometry::new(offset, piece_length).unwrap();
+    let mut torrent = Metainfo::bare("t".into(), geometry, listed, single);
+    torrent.info_hash = Sha1([7; 20]);
     let content = content(&torrent);
     torrent.piece_hashes =
         PieceHashes::new(content.chunks(piece_length as usize).map(sha1).collect());

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,16 @@ pub struct Totals {
     pub left: AtomicU64,
     /// The port that a router has opened for us; 0 while it has not, and ours counts.
     pub outside_port: AtomicU16,
+}
+
+impl Totals {
+    /// Where we can be dialled: the router's port, or else our own.
+    pub fn port(&self, own: u16) -> u16 {
+        match self.outside_port.load(Relaxed) {
+            0 => own,
+            outside => outside,
+        }
+    }
 }
 
 /// What happens at the trackers. URLs are whole here; displayed they are cut down to the host.

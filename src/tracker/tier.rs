@@ -226,10 +226,7 @@ impl Tier {
         Announce {
             info_hash: self.me.info_hash,
             peer_id: self.me.peer_id,
-            port: match self.totals.outside_port.load(Relaxed) {
-                0 => self.me.port,
-                outside => outside,
-            },
+            port: self.totals.port(self.me.port),
             uploaded: self.totals.uploaded.load(Relaxed),
             downloaded: self.totals.downloaded.load(Relaxed),
             left: self.totals.left.load(Relaxed),
