@@ -37,6 +37,15 @@ pub struct Span {
     pub length: u32,
 }
 
+impl Span {
+    /// At most `length` bytes of it, from `begin` on (counted from its own beginning).
+    pub fn part(self, begin: u32, length: u32) -> Span {
+        let begin = begin.min(self.length);
+        let length = length.min(self.length - begin);
+        Span { begin: self.begin + begin, length, ..self }
+    }
+}
+
 impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "piece {} block {}", self.piece, self.begin / BLOCK_LEN)

@@ -57,7 +57,7 @@ mod tests;
 mod writing;
 
 pub use aside::Aside;
-pub use backing::{READ_STEP, read_steps};
+pub use backing::{READ_STEP, read_exact_at};
 pub use layout::{Layout, Part};
 pub use open::{open, open_with};
 pub use reading::{Reading, Slices, zeros};

@@ -1,10 +1,14 @@
 //! Hashing pieces that are on disk, on all cores.
 //!
 //! ```text
-//!  a counter ──► worker × cores: next piece ──► read 256 KiB ──► SHA-1 ──► what it is
-//!                                                                             │ (bounded)
-//!  the caller's thread: takes note, reports progress, may say stop ◄──────────┘
+//!  a counter ──► worker × cores: next pieces ──► read a step of each ──► SHA-1 ──► what they are
+//!                                                                                   │ (bounded)
+//!  the caller's thread: takes note, reports progress, may say stop ◄────────────────┘
 //! ```
+//!
+//! A worker takes as many pieces as the processor hashes side by side ([`Row`]), and reads them in
+//! turn, a step of each. So that a disk with a moving head need not follow these turns, the kernel
+//! is told beforehand of longer runs.
 //!
 //! Files are read, not mapped: a map would have to fault in each page, and an error while reading
 //! would be a signal.
@@ -25,8 +29,8 @@ use crossbeam_channel::{Sender, bounded};
 use super::Progress;
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
-use crate::hash::{Hasher, Sha1};
-use crate::storage::{Aside, Layout, Part, READ_STEP, read_steps, room, zeros};
+use crate::hash::{Hasher, Row, Sha1};
+use crate::storage::{Aside, Layout, Part, READ_STEP, read_exact_at, room, zeros};
 
 /// A worker has one file open at a time, so this is also a limit on descriptors: well below the 64
 /// of a narrow limit (`ulimit -n`).
@@ -34,6 +38,13 @@ const WORKERS_MAX: usize = 32;
 
 /// News under way to the caller's thread; when it is slow the workers wait for it.
 const NEWS_MAX: usize = 64;
+
+/// A worker's buffer, in bytes: no larger than what stays in a core's own cache.
+const BUFFER_LEN: usize = 1024 * 1024;
+
+/// So much of each piece is announced to the kernel at a time: enough for a disk's head to have been
+/// worth moving.
+const AHEAD: u32 = 1024 * 1024;
 
 /// What is to be hashed.
 pub struct Job<'a> {
@@ -74,8 +85,12 @@ pub fn hash(
     let (next, stop) = (AtomicU32::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let (sender, inbox) = bounded(NEWS_MAX);
-        for number in 0..workers(job.wanted.count()) {
-            let worker = Worker::new(job, &next, &stop, sender.clone());
+        let pieces = job.wanted.count() as usize;
+        let workers = workers(pieces);
+        // All cores have something to do before one of them does things side by side.
+        let at_once = (pieces / workers.max(1)).clamp(1, Row::width());
+        for number in 0..workers {
+            let worker = Worker::new(job, &next, &stop, at_once, sender.clone());
             thread::Builder::new()
                 .name(format!("hash-{number}"))
                 .spawn_scoped(scope, move || worker.run())
@@ -102,9 +117,9 @@ pub fn hash(
     })
 }
 
-fn workers(pieces: u32) -> usize {
+fn workers(pieces: usize) -> usize {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    cores.min(WORKERS_MAX).min(pieces as usize)
+    cores.min(WORKERS_MAX).min(pieces)
 }
 
 enum Said {
@@ -119,8 +134,11 @@ struct Worker<'a> {
     next: &'a AtomicU32,
     stop: &'a AtomicBool,
     told: Sender<Said>,
+    /// How many pieces are read side by side.
+    at_once: usize,
     /// The file read last: pieces come in order, so it is mostly the next one too.
     open: Option<(usize, File)>,
+    /// A step of each piece.
     buffer: Vec<u8>,
     /// The hash of so many zeros, once it was needed.
     of_zeros: Option<(u32, Sha1)>,
@@ -131,50 +149,66 @@ impl<'a> Worker<'a> {
         job: &'a Job<'a>,
         next: &'a AtomicU32,
         stop: &'a AtomicBool,
+        at_once: usize,
         told: Sender<Said>,
     ) -> Worker<'a> {
-        let buffer = vec![0; READ_STEP];
-        Worker { job, next, stop, told, open: None, buffer, of_zeros: None }
+        let buffer = vec![0; BUFFER_LEN.min(at_once * READ_STEP)];
+        Worker { job, next, stop, told, at_once, open: None, buffer, of_zeros: None }
     }
 
     /// Until there is no piece left, or nobody listens.
     fn run(mut self) {
-        let geometry = self.job.layout.geometry();
-        while !self.stop.load(Ordering::Relaxed) {
-            let piece = self.next.fetch_add(1, Ordering::Relaxed);
-            if geometry.pieces() <= piece {
+        loop {
+            let pieces = self.take();
+            if pieces.is_empty() {
                 return;
             }
-            if self.job.wanted.contains(piece) {
-                let news = self.look_at(geometry.whole(piece));
-                if self.told.send(Said::News(news)).is_err() {
-                    return;
+            let mut unread = Vec::new();
+            for span in pieces {
+                match self.without_reading(span) {
+                    Some(news) => {
+                        self.done(u64::from(span.length));
+                        self.tell(news);
+                    }
+                    None => unread.push(span),
                 }
+            }
+            // Only the torrent's last piece has another length.
+            for row in unread.chunk_by(|a, b| a.length == b.length) {
+                self.read(row);
             }
         }
     }
 
-    fn look_at(&mut self, span: Span) -> News {
-        let Job { layout, aside, sizes, .. } = *self.job;
-        if aside.contains(span.piece) && self.is_aside(span) {
-            self.done(u64::from(span.length));
-            return News::Aside(span.piece);
+    /// The next wanted pieces; none if it is over.
+    fn take(&self) -> Vec<Span> {
+        let geometry = self.job.layout.geometry();
+        let mut pieces = Vec::new();
+        while pieces.len() < self.at_once && !self.stop.load(Ordering::Relaxed) {
+            let piece = self.next.fetch_add(1, Ordering::Relaxed);
+            if geometry.pieces() <= piece {
+                break;
+            }
+            if self.job.wanted.contains(piece) {
+                pieces.push(geometry.whole(piece));
+            }
         }
+        pieces
+    }
+
+    /// What can be said of a piece without its bytes in the files.
+    fn without_reading(&mut self, span: Span) -> Option<News> {
+        let Job { layout, aside, sizes, .. } = *self.job;
         let there = |part: Part| part.at + part.length as u64 <= sizes[part.file];
-        let news = if !layout.parts(span).all(|part| !part.stored || there(part)) {
-            News::Absent(span.piece)
+        if aside.contains(span.piece) && self.is_aside(span) {
+            Some(News::Aside(span.piece))
+        } else if !layout.parts(span).all(|part| !part.stored || there(part)) {
+            Some(News::Absent(span.piece))
         } else if layout.parts(span).all(|part| self.is_hole(part)) {
-            News::Hole(span.piece, self.hash_of_zeros(span.length))
+            Some(News::Hole(span.piece, self.hash_of_zeros(span.length)))
         } else {
-            return match self.read(span) {
-                // Reserved room may look written once it has been near what was.
-                Ok(hash) if hash == self.hash_of_zeros(span.length) => News::Hole(span.piece, hash),
-                Ok(hash) => News::Hash(span.piece, hash),
-                Err((file, err)) => News::Unreadable(span.piece, file, err),
-            };
-        };
-        self.done(u64::from(span.length));
-        news
+            None
+        }
     }
 
     /// Whether a piece is what its slot holds.
@@ -190,32 +224,84 @@ impl<'a> Worker<'a> {
         !part.stored || self.file(part.file).is_ok_and(|file| room::is_hole(file, range))
     }
 
-    /// The hash of a piece, or the file that could not be read.
-    fn read(&mut self, span: Span) -> Result<Sha1, (usize, io::Error)> {
-        let mut hasher = Hasher::new();
-        for part in self.job.layout.parts(span) {
-            if !part.stored {
-                zeros(part.length).for_each(|bytes| hasher.update(bytes));
-                self.done(part.length as u64);
-                continue;
+    /// Reads pieces of one length side by side, and tells of each.
+    fn read(&mut self, pieces: &[Span]) {
+        let length = pieces[0].length;
+        // A power of two: whole blocks of SHA-1, and an announced run ends with a step.
+        let step = 1usize << (self.buffer.len() / pieces.len()).min(READ_STEP).ilog2();
+        let mut row = Row::new(pieces.len());
+        let mut failed: Vec<Option<(usize, io::Error)>> = pieces.iter().map(|_| None).collect();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut begin = 0;
+        let hashes = loop {
+            if begin % AHEAD == 0 {
+                pieces.iter().for_each(|piece| self.announce(piece.part(begin, AHEAD)));
             }
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let range = part.at..part.at + part.length as u64;
-            let told = self.told.clone();
-            let read = self.file(part.file).and_then(|file| {
-                read_steps(file, range, &mut buffer, &mut |bytes| {
-                    hasher.update(bytes);
-                    let _ = told.send(Said::Done(bytes.len() as u64));
-                })
-            });
-            self.buffer = buffer;
-            read.map_err(|err| (part.file, err))?;
+            let now = (length - begin).min(step as u32);
+            for ((piece, failed), bytes) in
+                pieces.iter().zip(&mut failed).zip(buffer.chunks_mut(step))
+            {
+                if failed.is_none() {
+                    let bytes = &mut bytes[..now as usize];
+                    *failed = self.fill(piece.part(begin, now), bytes).err();
+                }
+            }
+            self.done(u64::from(now) * pieces.len() as u64);
+            begin += now;
+            let steps: Vec<&[u8]> =
+                buffer.chunks(step).take(pieces.len()).map(|b| &b[..now as usize]).collect();
+            if begin == length {
+                break row.finish(&steps);
+            }
+            row.update(&steps);
+            if self.stop.load(Ordering::Relaxed) {
+                self.buffer = buffer;
+                return;
+            }
+        };
+        self.buffer = buffer;
+        for ((piece, hash), failed) in pieces.iter().zip(hashes).zip(failed) {
+            let news = match failed {
+                Some((file, err)) => News::Unreadable(piece.piece, file, err),
+                // Reserved room may look written once it has been near what was.
+                None if hash == self.hash_of_zeros(length) => News::Hole(piece.piece, hash),
+                None => News::Hash(piece.piece, hash),
+            };
+            self.tell(news);
         }
-        Ok(hasher.finish())
+    }
+
+    /// Has the kernel read what will be wanted soon.
+    fn announce(&mut self, span: Span) {
+        for part in self.job.layout.parts(span).filter(|part| part.stored) {
+            let range = part.at..part.at + part.length as u64;
+            // If it cannot be opened, reading it will say so.
+            let _ = self.file(part.file).map(|file| room::read_ahead(file, range));
+        }
+    }
+
+    /// Reads a part of a piece, or says which file could not be read.
+    fn fill(&mut self, span: Span, bytes: &mut [u8]) -> Result<(), (usize, io::Error)> {
+        let mut rest = bytes;
+        for part in self.job.layout.parts(span) {
+            let (bytes, behind) = rest.split_at_mut(part.length);
+            rest = behind;
+            if part.stored {
+                let read =
+                    self.file(part.file).and_then(|file| read_exact_at(file, bytes, part.at));
+                read.map_err(|err| (part.file, err))?;
+            } else {
+                bytes.fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, news: News) {
+        let _ = self.told.send(Said::News(news));
     }
 
     fn done(&self, bytes: u64) {
-        // Nobody listening ends the worker at its next piece.
         let _ = self.told.send(Said::Done(bytes));
     }
 

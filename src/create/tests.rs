@@ -1,6 +1,7 @@
 //! Layer: tests only.
 
 use super::*;
+use crate::hash::sha1;
 use crate::storage::fixture::Folder;
 
 fn make(path: &Path, wishes: Wishes) -> Result<Created> {
@@ -45,7 +46,7 @@ fn files_come_in_the_order_of_their_whole_paths_links_read_through() {
     let paths: Vec<String> = torrent.files.iter().map(|file| file.path.join("/")).collect();
     assert_eq!(linked, 2);
     assert_eq!(paths, [".h", "B", "a-", "a.txt", "a/z", "b", "l", "m/z"]);
-    assert_eq!(torrent.piece_hashes.as_slice(), crate::hash::sha1_each(&[b"622", b"541", b"4"]));
+    assert_eq!(torrent.piece_hashes.as_slice(), [&b"622"[..], b"541", b"4"].map(sha1));
     assert!(bytes.starts_with(b"d10:created by") && renamed.is_empty());
 }
 

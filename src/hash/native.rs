@@ -16,7 +16,7 @@ use std::arch::x86_64::{
     _mm_sha1msg2_epu32, _mm_sha1nexte_epu32, _mm_sha1rnds4_epu32, _mm_xor_si128,
 };
 
-const BLOCK: usize = 64;
+use super::{BLOCK, INITIAL, Sha1, digest, padded};
 
 /// A SHA-1 in progress.
 #[derive(Clone)]
@@ -32,8 +32,7 @@ impl Native {
     /// `None` if this processor lacks the instructions.
     pub fn new() -> Option<Native> {
         let available = is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1");
-        let state = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
-        available.then_some(Native { state, length: 0, tail: [0; BLOCK] })
+        available.then_some(Native { state: INITIAL, length: 0, tail: [0; BLOCK] })
     }
 
     pub fn update(&mut self, mut bytes: &[u8]) {
@@ -54,21 +53,11 @@ impl Native {
         self.tail[..rest.len()].copy_from_slice(rest);
     }
 
-    /// Pads as FIPS 180-4 says: a one bit, zeros, the length in bits.
-    pub fn finish(mut self) -> [u8; 20] {
-        let bits = self.length.wrapping_mul(8);
+    pub fn finish(mut self) -> Sha1 {
         let filled = (self.length % BLOCK as u64) as usize;
-        let mut last = [[0; BLOCK]; 2];
-        last[0][..filled].copy_from_slice(&self.tail[..filled]);
-        last[0][filled] = 0x80;
-        let used = if filled < BLOCK - 8 { 1 } else { 2 };
-        last[used - 1][BLOCK - 8..].copy_from_slice(&bits.to_be_bytes());
+        let (last, used) = padded(&self.tail[..filled], self.length);
         self.compress(&last[..used]);
-        let mut hash = [0; 20];
-        for (bytes, word) in hash.chunks_exact_mut(4).zip(self.state) {
-            bytes.copy_from_slice(&word.to_be_bytes());
-        }
-        hash
+        digest(self.state)
     }
 
     #[allow(unsafe_code)]

@@ -89,6 +89,23 @@ pub fn is_hole(_: &File, _: Range<u64>) -> bool {
     false
 }
 
+/// Says that a range of a file will be read soon, so that it may be fetched in one go.
+#[cfg(target_os = "linux")]
+pub fn read_ahead(file: &File, range: Range<u64>) {
+    use std::os::fd::AsRawFd;
+    let (Ok(from), Ok(length)) =
+        (i64::try_from(range.start), i64::try_from(range.end.saturating_sub(range.start)))
+    else {
+        return;
+    };
+    // SAFETY: a plain system call on a descriptor that the caller holds open. It is a hint: whether
+    // it is followed makes no difference to what is read.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), from, length, libc::POSIX_FADV_WILLNEED) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn read_ahead(_: &File, _: Range<u64>) {}
+
 /// What trying to lock a file gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
