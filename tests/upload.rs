@@ -446,11 +446,16 @@ fn a_seed_of_half_is_one_clear_line() {
     assert!(last.starts_with("piecemeal: ") && last.contains(" pieces are there"), "{last}");
 }
 
+/// The first files of a torrent are held open, and their bytes with them; a later one is opened when
+/// it is asked for.
 #[test]
 fn a_file_that_vanishes_under_a_seed_is_one_clear_line() {
-    let fixture = tree();
+    let begin = Recipe::tree("given").with("0", 150_001);
+    let many = (1..30).fold(begin, |recipe, n| recipe.with(&n.to_string(), 1_000));
+    let fixture = many.with("z/c.bin", 300_003).make();
     let seed = Giver::seed(&fixture, &[]);
-    std::fs::remove_file(seed.place.data.join("given/b/c.bin")).unwrap();
+    std::fs::remove_file(seed.place.data.join("given/0")).unwrap();
+    std::fs::remove_file(seed.place.data.join("given/z/c.bin")).unwrap();
     let _ = fetch_all(&fixture, &mut dial_unchoked(&fixture, seed.addr, false));
     let ended = seed.running.finish(LIMIT).expect(1);
     let last = ended.stderr.lines().last().unwrap_or_default();

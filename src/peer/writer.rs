@@ -39,7 +39,7 @@ const WRITE_LEN: usize = 64 * 1024;
 /// again. The kernel is told to hold no more than that unsent, since nothing can take it back: what
 /// waits there is sent to a peer that has cancelled it or is choked.
 const UPLOAD_MIN: usize = 16 * 1024;
-const UPLOAD_MAX: usize = 256 * 1024;
+const UPLOAD_MAX: usize = 512 * 1024;
 
 /// How long one call should take: shorter ones are given more, longer ones less.
 const UPLOAD_TIME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(60);

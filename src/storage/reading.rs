@@ -4,7 +4,11 @@
 //!   Verified + span ──► Slices ──► IoSlice, IoSlice, …  ──► one write_vectored with the header
 //! ```
 //!
-//! Layer: hands. Each thread that uploads has its own, with a few maps of its own.
+//! Of a seed, all ends share the maps of the first files: what one upload has faulted in is there for
+//! the next (1 GiB to one peer after the other: 0.49 s of processor time each with maps of their own,
+//! 0.37 s with shared ones).
+//!
+//! Layer: hands. Each thread that uploads has its own, and maps what is not shared itself.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -60,12 +64,20 @@ impl Reading {
         self.layout.torrent()
     }
 
-    /// A reading end alone, for data that is all there, in the files or aside.
+    /// A reading end alone, for data that is all there, in the files or aside. Its clones share the
+    /// maps of the first files.
     pub fn open(layout: Layout, aside: Aside) -> Result<Reading> {
         super::bus_error::install();
         let folder = Folder::open(layout.folder())
             .with_context(|| format!("cannot open {}", layout.folder().display()))?;
-        Ok(Reading::new(layout, Arc::new(folder), aside))
+        let mut reading = Reading::new(layout, Arc::new(folder), aside);
+        let Reading { layout, folder, open, .. } = &mut reading;
+        let files = layout.files().iter().enumerate().filter(|(_, file)| file.is_stored());
+        for (file, _) in files.take(MAPS_MAX) {
+            // What cannot be opened says so when it is read.
+            let _ = backing(layout, folder, open, file);
+        }
+        Ok(reading)
     }
 
     /// The bytes of a span of a verified piece. The span must be contained in that piece.
@@ -85,19 +97,14 @@ impl Reading {
                 held.push(Held::Zeros(part.length));
                 continue;
             }
-            let cannot = || format!("cannot read {}", layout.path(part.file).display());
-            let backing = open.get(part.file, || {
-                let components = layout.components(part.file);
-                let file = folder.open_file(&components, Access::Read).with_context(cannot)?;
-                Ok(Backing::for_reading(file, layout.files()[part.file].length))
-            })?;
-            held.push(match backing {
+            held.push(match backing(layout, folder, open, part.file)? {
                 Backing::Map(map) => {
                     Held::Map(Arc::clone(map), part.at..part.at + part.length as u64)
                 }
                 Backing::File(file) => {
                     let mut bytes = vec![0; part.length];
-                    backing::read_exact_at(file, &mut bytes, part.at).with_context(cannot)?;
+                    backing::read_exact_at(file, &mut bytes, part.at)
+                        .with_context(|| cannot_read(layout, part.file))?;
                     Held::Bytes(bytes)
                 }
             });
@@ -135,6 +142,25 @@ impl Reading {
             }
         }
     }
+}
+
+/// A file of the torrent, opened and mapped if it is not yet.
+fn backing<'a>(
+    layout: &Layout,
+    folder: &Folder,
+    open: &'a mut Recent,
+    file: usize,
+) -> Result<&'a Backing> {
+    open.get(file, || {
+        let opened = folder
+            .open_file(&layout.components(file), Access::Read)
+            .with_context(|| cannot_read(layout, file))?;
+        Ok(Backing::for_reading(opened, layout.files()[file].length))
+    })
+}
+
+fn cannot_read(layout: &Layout, file: usize) -> String {
+    format!("cannot read {}", layout.path(file).display())
 }
 
 impl Slices {
