@@ -18,7 +18,7 @@ use crate::swarm::Fact;
 
 /// Events on their way to the session. Each is one read of a socket or one piece; when the session
 /// is behind, readers wait here, and with them the peers.
-pub const EVENTS_MAX: usize = 1024;
+pub const EVENTS_MAX: usize = 256;
 
 /// Chunks on their way to the assembler: what may be read ahead of a slow disk, 2 MiB. More would
 /// fall out of the processor's cache before it is hashed.

@@ -42,8 +42,9 @@ impl Limit {
         Limit((rate != 0).then(|| Arc::new(bucket(rate))))
     }
 
-    pub fn is_set(&self) -> bool {
-        self.0.is_some()
+    /// Bytes a second, if there is a limit.
+    pub fn rate(&self) -> Option<u64> {
+        self.0.as_ref().map(|bucket| bucket.rate)
     }
 
     /// Takes so many bytes, and says how long to wait before they may pass.

@@ -183,6 +183,11 @@ impl Picker {
         self.rarity.peer_has(has, piece);
     }
 
+    /// A peer lost a piece; `has` is what it has now.
+    pub fn peer_lost(&mut self, has: &Bitfield, piece: PieceIndex) {
+        self.rarity.peer_lost(has, piece);
+    }
+
     /// How many peers have a piece.
     pub fn availability(&self, piece: PieceIndex) -> u32 {
         self.rarity.availability(piece)

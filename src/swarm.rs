@@ -86,8 +86,9 @@ pub struct Config {
     pub goal: Option<Goal>,
     /// Send every piece once before any twice, while we are the only seed (BEP 16).
     pub super_seed: bool,
-    /// The user has set a limit to what goes out.
-    pub upload_limited: bool,
+    /// The user's limits to what comes in and goes out, in bytes a second.
+    pub download_limit: Option<u64>,
+    pub upload_limit: Option<u64>,
     /// Peers come from the trackers and the user only (BEP 27).
     pub private: bool,
     /// The pieces to fetch; all of them if it is not given.
@@ -270,6 +271,8 @@ pub struct Swarm {
     other_seed: Option<Instant>,
     rng: fastrand::Rng,
     last_choice: Instant,
+    /// Somebody changed what it wants: the choker is to look again, once for all that was said.
+    choice_is_due: bool,
     totals: Totals,
     /// When the last piece was verified; of a seed, the start.
     complete_since: Option<Instant>,
@@ -334,6 +337,7 @@ impl Swarm {
             last_eviction: now,
             next_exchange: now,
             last_choice: now,
+            choice_is_due: false,
             complete_since: None,
             done: false,
             turned_away: None,

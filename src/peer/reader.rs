@@ -23,11 +23,16 @@ use super::{ASKED_MAX, CONNECT_TIMEOUT, Context, HANDSHAKE_TIMEOUT, Link, SILENC
 use crate::event::{Blocks, CHUNK_LEN, Delivery, Event};
 use crate::geometry::Span;
 use crate::limit::Limit;
+use crate::picker::ConnId;
 use crate::proxy::Proxy;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
 use crate::wire::message::{BLOCK_HEADER_LEN, Message, Parsed, parse};
+
+/// So many messages are handed to the session at a time. A read of small ones holds 26,000, and the
+/// session looks between two events whether a peer floods it.
+const HEARD_MAX: usize = 256;
 
 /// Where the reader's results go, and where its chunks come from.
 #[derive(Clone)]
@@ -36,6 +41,24 @@ pub struct Outlets {
     pub deliveries: Sender<Delivery>,
     /// Chunks that the assembler is done with.
     pub empty: Receiver<Vec<u8>>,
+}
+
+impl Outlets {
+    /// First the word, then the bytes: the swarm must know of a block before it hears that its piece
+    /// is complete.
+    fn hand_in(&self, conn: ConnId, stream: &mut Stream, heard: Heard) -> Result<(), End> {
+        let Heard { blocks, messages } = heard;
+        if !messages.is_empty() {
+            let said = Fact::Said { conn, messages };
+            self.events.send(Event::Fact(said)).map_err(|_| ended())?;
+        }
+        if !blocks.is_empty() {
+            let chunk = stream.exchange(new_chunk(self));
+            let delivery = Delivery { conn, chunk, blocks };
+            self.deliveries.send(delivery).map_err(|_| ended())?;
+        }
+        Ok(())
+    }
 }
 
 pub struct Reader {
@@ -82,17 +105,8 @@ impl Reader {
         stream.chunk = new_chunk(&self.outlets);
         loop {
             stream.fill(&mut socket)?;
-            let (blocks, messages) = stream.parse()?;
-            // First the word, then the bytes: the swarm must know of a block before it hears that
-            // its piece is complete.
-            if !messages.is_empty() {
-                let said = Fact::Said { conn: link.conn, messages };
-                self.outlets.events.send(Event::Fact(said)).map_err(|_| ended())?;
-            }
-            if !blocks.is_empty() {
-                let chunk = stream.exchange(new_chunk(&self.outlets));
-                let delivery = Delivery { conn: link.conn, chunk, blocks };
-                self.outlets.deliveries.send(delivery).map_err(|_| ended())?;
+            while let Some(heard) = stream.parse()? {
+                self.outlets.hand_in(link.conn, &mut stream, heard)?;
             }
         }
     }
@@ -175,6 +189,13 @@ fn ended() -> End {
     End::Lost("we are done".to_owned())
 }
 
+/// Some messages, in their order, and where the bytes of the blocks among them lie.
+#[derive(Default)]
+struct Heard {
+    blocks: Blocks,
+    messages: Vec<Message>,
+}
+
 /// What came from the socket and is not handed out yet.
 struct Stream {
     context: Context,
@@ -223,15 +244,18 @@ impl Stream {
         }
     }
 
-    /// Takes the whole messages out of what has been read. Blocks are listed twice: with their
-    /// place in the chunk for the assembler, and as a message for the swarm.
-    fn parse(&mut self) -> Result<(Blocks, Vec<Message>), End> {
+    /// Takes the next whole messages out of what has been read, [`HEARD_MAX`] at most; `None` if there
+    /// are none. Blocks are listed twice: with their place in the chunk for the assembler, and as a
+    /// message for the swarm.
+    fn parse(&mut self) -> Result<Option<Heard>, End> {
         self.expected.extend(self.asked.try_iter());
-        let (mut blocks, mut messages) = (Vec::new(), Vec::new());
-        let needed = loop {
+        let (before, mut heard) = (self.parsed, Heard::default());
+        let Heard { blocks, messages } = &mut heard;
+        let mut needed = None;
+        while needed.is_none() && messages.len() < HEARD_MAX {
             let rest = &self.chunk[self.parsed..self.filled];
             match parse(rest, self.context.pieces).map_err(|rule| End::Violation(rule.0))? {
-                Parsed::Needs(n) => break n,
+                Parsed::Needs(n) => needed = Some(n),
                 Parsed::Message(message, len) => {
                     self.context.trace.message(
                         Direction::In,
@@ -261,14 +285,17 @@ impl Stream {
                     self.parsed += at.end;
                 }
             }
-        };
-        if blocks.is_empty() {
+        }
+        let found = before != self.parsed;
+        if let Some(needed) = needed
+            && blocks.is_empty()
+        {
             self.make_room(needed);
         }
         // Answers that never came, to requests given up long ago.
         let surplus = self.expected.len().saturating_sub(ASKED_MAX);
         self.expected.drain(..surplus);
-        Ok((blocks, messages))
+        Ok(found.then_some(heard))
     }
 
     fn was_expected(&mut self, span: Span) -> bool {

@@ -86,6 +86,17 @@ impl Rarity {
         }
     }
 
+    /// A peer that was counted has one piece less; `has` is what it has now. Without its first piece
+    /// it is none of those any more that are only counted.
+    pub fn peer_lost(&mut self, has: &Bitfield, piece: PieceIndex) {
+        if has.count() + 1 == has.len() {
+            self.seeds -= 1;
+            has.iter().for_each(|other| self.add_one(other));
+        } else {
+            self.remove_one(piece);
+        }
+    }
+
     fn add_one(&mut self, piece: PieceIndex) {
         let count = self.counts[piece as usize];
         self.counts[piece as usize] = count.checked_add(1).expect("fewer than 65536 peers");
@@ -204,9 +215,10 @@ mod tests {
             let mut rarity = Rarity::new(20, &mut rng);
             let mut peers: Vec<Bitfield> = Vec::new();
             for _ in 0..300 {
-                match rng.u8(..6) {
+                match rng.u8(..8) {
                     0 => {
-                        let has = Bitfield::with(20, (0..20).filter(|_| rng.bool()));
+                        let all = rng.bool();
+                        let has = Bitfield::with(20, (0..20).filter(|_| all || rng.bool()));
                         rarity.add_all(&has);
                         peers.push(has);
                     }
@@ -221,10 +233,21 @@ mod tests {
                             rarity.peer_has(&peers[peer], piece);
                         }
                     }
-                    4 => rarity.remove(rng.u32(..20)),
+                    4 | 5 if !peers.is_empty() => {
+                        let peer = rng.usize(..peers.len());
+                        let piece = rng.u32(..20);
+                        if peers[peer].remove(piece) {
+                            rarity.peer_lost(&peers[peer], piece);
+                        }
+                    }
+                    6 => rarity.remove(rng.u32(..20)),
                     _ => rarity.insert(rng.u32(..20)),
                 }
                 assert_sound(&rarity);
+                for piece in 0..20 {
+                    let have = peers.iter().filter(|has| has.contains(piece)).count();
+                    assert_eq!(rarity.availability(piece), have as u32);
+                }
             }
         }
     }

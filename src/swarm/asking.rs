@@ -13,6 +13,13 @@ use crate::wire::message::Message;
 /// A peer that owes us blocks and has sent none for so long is dropped.
 const STALLED: Duration = Duration::from_secs(60);
 
+/// With a limit to what comes in, no more is asked for than passes it in so many seconds, over all
+/// peers: what is asked beyond it waits in sockets, would look late, and be asked of others again.
+const AHEAD_OF_LIMIT: u64 = 4;
+
+/// But always so many blocks, so that two peers can be at work.
+const BLOCKS_IN_LIMIT: u64 = 2;
+
 /// In order: what takes so long to come is for later, if somebody who is so much quicker has what is
 /// needed next.
 const SLOW: Duration = Duration::from_millis(500);
@@ -37,7 +44,7 @@ impl Swarm {
         let connected = self.peers.len() as u32;
         let slow = self.config.in_order && self.is_slow(conn);
         let Some(peer) = self.peers.get(&conn) else { return };
-        let room = peer.room(now);
+        let room = peer.room(now).min(self.room_in_limit());
         if room == 0 || !peer.can_be_asked() || self.finished {
             return;
         }
@@ -69,6 +76,28 @@ impl Swarm {
         for (span, reason) in picked {
             self.decide(|| Decision::Request { conn, span, reason });
         }
+    }
+
+    /// How many more blocks may be asked for, whoever has them.
+    fn room_in_limit(&self) -> usize {
+        let Some(rate) = self.config.download_limit else { return usize::MAX };
+        let most =
+            (rate.saturating_mul(AHEAD_OF_LIMIT) / u64::from(BLOCK_LEN)).max(BLOCKS_IN_LIMIT);
+        usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(self.owed())
+    }
+
+    /// How many blocks peers owe us.
+    fn owed(&self) -> usize {
+        self.peers.values().map(|peer| peer.asked.len()).sum()
+    }
+
+    /// How long what peers owe us may take to pass our own limit, which is nobody's fault. Web seeds
+    /// take their parts of it.
+    pub(super) fn held_back(&self) -> Duration {
+        let Some(rate) = self.config.download_limit else { return Duration::ZERO };
+        let bytes = self.owed() as u64 * u64::from(BLOCK_LEN);
+        let shares = 1 + self.web_seeds.len() as u64;
+        Duration::from_millis(bytes * 1000 * shares / rate.max(1))
     }
 
     /// Whether what is asked of a peer now comes late, and somebody much quicker has the piece that
@@ -110,9 +139,10 @@ impl Swarm {
 
     /// Blocks that are due for too long may be asked of others; who never sends any is dropped.
     pub(super) fn lose_patience(&mut self, now: Instant) {
+        let ours = 2 * self.held_back();
         let late = |(&conn, peer): (&ConnId, &Peer)| {
             let waited = peer.owing(now)?;
-            (peer.patience() <= waited).then_some((conn, waited))
+            (peer.patience() + ours <= waited).then_some((conn, waited))
         };
         let late: Vec<(ConnId, Duration)> = self.peers.iter().filter_map(late).collect();
         for (conn, waited) in late {
@@ -122,7 +152,7 @@ impl Swarm {
             // One that is there but slow gets its next chance from the probe; one that was given
             // several of these in vain is in the way.
             let owes = now.saturating_duration_since(first);
-            if STALLED <= owes {
+            if STALLED + ours <= owes {
                 self.drop_peer(conn, DropReason::Stalled { waited: owes }, now);
                 continue;
             }

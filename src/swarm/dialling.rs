@@ -21,10 +21,15 @@ const PEERS_ENOUGH: usize = 8;
 /// How often trackers are asked for more; they may hold it back longer (`min interval`).
 const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
 
-/// A peer that gave nothing keeps its place so long when another address waits for it: less when
-/// nobody gives anything, so that fifty silent peers cannot keep the one honest peer out.
-const USELESS_WHILE_STARVING: Duration = Duration::from_secs(3);
+/// A peer that gives nothing keeps its place so long when another address waits for it.
 const USELESS: Duration = Duration::from_secs(45);
+
+/// One that never gave anything, while nobody does: fifty silent peers must not keep the one honest
+/// peer out. Who gave is not suspected so soon: it may be our disk that pauses, or our network.
+const USELESS_WHILE_STARVING: Duration = Duration::from_secs(3);
+
+/// One that takes nothing of a seed keeps its place so long when somebody else waits for one.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// The same while we starve, and who waits is no new address but one that failed before, or one
 /// that dialled us: it may be the honest one, or of no use again.
@@ -247,30 +252,43 @@ impl Swarm {
     /// Makes places for those that wait for one, at the cost of peers that give nothing.
     pub(super) fn evict(&mut self, now: Instant) {
         let due = self.last_eviction + EVICTION_EVERY <= now;
-        if !due || self.free_places() != 0 || self.finished {
+        if !due || self.free_places() != 0 || self.closing() {
             return;
         }
         let Some((limit, places)) = self.places_wanted(now) else { return };
         self.last_eviction = now;
-        let age = |peer: &Peer| now.saturating_duration_since(peer.useless_since());
-        let mut useless: Vec<(Duration, ConnId)> = self
-            .peers
-            .iter()
-            .map(|(&conn, peer)| (age(peer), conn))
-            .filter(|&(age, _)| limit <= age)
-            .collect();
+        let useless = |(&conn, peer): (&ConnId, &Peer)| {
+            let (since, limit) = match peer.last_block {
+                _ if self.finished => (self.idle_since(conn, peer)?, IDLE),
+                Some(_) => (peer.useless_since()?, USELESS),
+                None => (peer.useless_since()?, limit),
+            };
+            let age = now.saturating_duration_since(since);
+            (limit + self.held_back() <= age).then_some((age, conn))
+        };
+        let mut useless: Vec<(Duration, ConnId)> = self.peers.iter().filter_map(useless).collect();
         useless.sort_unstable();
         for (after, conn) in useless.into_iter().rev().take(places) {
             self.drop_peer(conn, DropReason::Useless { after }, now);
         }
     }
 
+    /// Since when a peer of a seed takes nothing. `None`: it does, or waits for its turn.
+    fn idle_since(&self, conn: ConnId, peer: &Peer) -> Option<Instant> {
+        let waits = peer.wants && !self.choker.is_unchoked(conn);
+        let asks = !peer.queue.is_empty() || !peer.held.is_empty();
+        (!waits && !asks).then(|| peer.last_sent.max(peer.since))
+    }
+
     /// How useless a peer must have been to give its place to those that wait, and how many places
     /// are wanted at once; `None` if nobody waits. Peers that choke us need time to give us a turn,
     /// so for anybody but a stranger only one has to go at a time, and only while we starve.
     fn places_wanted(&self, now: Instant) -> Option<(Duration, usize)> {
-        let starving = self.last_block + STARVING <= now;
+        let starving = self.last_block + STARVING + self.held_back() <= now;
         let knocks = self.turned_away.is_some_and(|when| now < when + KNOCKS_AGAIN);
+        if self.finished {
+            return (knocks || self.book.has_untried(now)).then_some((IDLE, EVICTIONS));
+        }
         match (starving, self.book.has_untried(now)) {
             (true, true) => Some((USELESS_WHILE_STARVING, EVICTIONS)),
             (false, true) => Some((USELESS, EVICTIONS)),

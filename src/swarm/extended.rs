@@ -21,8 +21,7 @@ use crate::wire::extended::{self, Extended, Extension};
 use crate::wire::message::Message;
 use crate::wire::metadata::{self, Metadata};
 
-/// What a handshake counts that comes again, and a piece that is gone: each costs a pass over
-/// something.
+/// What a handshake counts that comes again, and a piece that is gone.
 const IDLE_HANDSHAKE: u32 = 50;
 const IDLE_DONT_HAVE: u32 = 10;
 
@@ -58,7 +57,7 @@ impl Swarm {
             _ if !peer.speaks_extended => peer.idle_talk += 1,
             (extended::HANDSHAKE, _) => {
                 let said = Extended::parse(payload).map_err(|rule| rule.0)?;
-                self.extended_handshake(conn, said, now);
+                self.extended_handshake(conn, said);
             }
             (_, Some(Extension::Metadata)) => {
                 let message = Metadata::parse(payload).map_err(|rule| rule.0)?;
@@ -72,7 +71,7 @@ impl Swarm {
                 let flag = payload.first().is_some_and(|&flag| flag != 0);
                 peer.idle_talk += 1;
                 peer.said.upload_only = Some(flag);
-                self.choose(now);
+                self.choice_is_due = true;
             }
             (_, Some(Extension::Pex)) => self.hears_of(conn, payload, now)?,
             // Nothing else was offered.
@@ -82,15 +81,13 @@ impl Swarm {
     }
 
     /// What the peer speaks, and under which ids; a later handshake changes what it names.
-    fn extended_handshake(&mut self, conn: ConnId, said: Extended, now: Instant) {
+    fn extended_handshake(&mut self, conn: ConnId, said: Extended) {
         let peer = self.peers.get_mut(&conn).expect("known");
         peer.idle_talk += if peer.shook_extended { IDLE_HANDSHAKE } else { 0 };
         peer.shook_extended = true;
         let changes = said.upload_only.is_some();
         peer.said.update(said);
-        if changes {
-            self.choose(now);
-        }
+        self.choice_is_due |= changes;
     }
 
     /// Whether we fetch nothing any more, and so say `upload_only` (BEP 21).
@@ -125,10 +122,10 @@ impl Swarm {
         if !peer.has.contains(piece) {
             return Ok(());
         }
-        self.picker.peer_left(&peer.has);
+        peer.passes += u32::from(peer.has.is_full());
         peer.has.remove(piece);
-        self.picker.peer_came(&peer.has);
-        peer.wanted -= u32::from(!self.picker.have().contains(piece));
+        self.picker.peer_lost(&peer.has, piece);
+        peer.wanted -= u32::from(self.picker.lacks(piece));
         let owed = peer.asked.iter().map(|(span, _)| *span);
         let owed: Vec<Span> = owed.filter(|span| span.piece == piece).collect();
         for span in owed {

@@ -40,14 +40,12 @@ pub struct Goal {
 
 impl Swarm {
     /// A peer wants something of us, or nothing any more.
-    pub(super) fn wants(&mut self, conn: ConnId, interested: bool, now: Instant) {
+    pub(super) fn wants(&mut self, conn: ConnId, interested: bool) {
         let peer = self.peers.get_mut(&conn).expect("known");
-        if peer.wants == interested {
-            peer.idle_talk += 1;
-            return;
-        }
+        // Who changes its mind a thousand times and neither gives nor takes plays with us.
+        peer.idle_talk += 1;
+        self.choice_is_due |= peer.wants != interested;
         peer.wants = interested;
-        self.choose(now);
     }
 
     /// Lets the choker decide, and tells everybody concerned.
@@ -128,7 +126,7 @@ impl Swarm {
         };
         let deaf: Vec<ConnId> = self.peers.keys().copied().filter(deaf).collect();
         // With a low limit it is we who let it wait.
-        if self.config.upload_limited {
+        if self.config.upload_limit.is_some() {
             return;
         }
         for conn in deaf {

@@ -67,6 +67,8 @@ pub(super) struct Peer {
     pub refused: u32,
     /// Messages that meant nothing, since the last block.
     pub idle_talk: u32,
+    /// Messages that cost us a pass over all pieces.
+    pub passes: u32,
     /// It wants something of us.
     pub wants: bool,
     /// Its requests that wait for their turn.
@@ -116,6 +118,7 @@ impl Peer {
             received: 0,
             refused: 0,
             idle_talk: 0,
+            passes: 0,
             wants: false,
             queue: Vec::new(),
             held: Vec::new(),
@@ -186,8 +189,14 @@ impl Peer {
         self.said.client.clone().unwrap_or_else(|| self.id.client())
     }
 
-    /// Since when it has been of no use to us: no block, not even a promise of one.
-    pub fn useless_since(&self) -> Instant {
-        self.last_block.unwrap_or(self.since)
+    /// Since when it has been of no use to us: no block, not even a promise of one. `None`: it is we
+    /// who ask it for nothing.
+    pub fn useless_since(&self) -> Option<Instant> {
+        let ready = self.interested && !self.choking && self.snubbed.is_none();
+        match (ready, self.asked.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(self.waiting_since),
+            (false, _) => Some(self.last_block.unwrap_or(self.since)),
+        }
     }
 }

@@ -19,8 +19,12 @@ use crate::wire::message::Message;
 /// `choke` while it chokes, requests that we cannot answer.
 const IDLE_TALK_MAX: u32 = 1_000;
 
-/// What a bitfield counts that comes again: each costs a pass over all pieces.
+/// What a bitfield counts that comes again.
 const IDLE_BITFIELD: u32 = 100;
+
+/// Messages of one peer that cost a pass over all pieces. They are never forgiven, since blocks
+/// between them cost it less than they cost us; an honest peer sends one or two in its life.
+const PASSES_MAX: u32 = 32;
 
 /// How many pieces a peer may offer to a choked one (BEP 6 speaks of ten).
 const ALLOWED_FAST_MAX: usize = 64;
@@ -37,18 +41,19 @@ pub(super) type Broken = String;
 impl Swarm {
     pub(super) fn said(&mut self, conn: ConnId, messages: Vec<Message>, now: Instant) {
         for message in messages {
-            if !self.peers.contains_key(&conn) {
-                return;
+            let Some(peer) = self.peers.get(&conn) else { return };
+            if IDLE_TALK_MAX < peer.idle_talk || PASSES_MAX < peer.passes {
+                return self.drop_peer(conn, DropReason::Flood, now);
             }
             if let Err(rule) = self.take_message(conn, message, now) {
                 return self.drop_peer(conn, DropReason::Violation(rule), now);
             }
         }
+        if std::mem::take(&mut self.choice_is_due) {
+            self.choose(now);
+        }
         self.drop_seeds(now);
         let Some(peer) = self.peers.get(&conn) else { return };
-        if IDLE_TALK_MAX < peer.idle_talk {
-            return self.drop_peer(conn, DropReason::Flood, now);
-        }
         if REFUSED_MAX < peer.refused {
             let requests = peer.refused;
             return self.drop_peer(conn, DropReason::Refuses { requests }, now);
@@ -98,8 +103,8 @@ impl Swarm {
             }
             Message::Request(span) => self.requested(conn, span, now),
             Message::Cancel(span) => self.cancelled(conn, span, now),
-            Message::Interested => self.wants(conn, true, now),
-            Message::NotInterested => self.wants(conn, false, now),
+            Message::Interested => self.wants(conn, true),
+            Message::NotInterested => self.wants(conn, false),
             Message::Suggest(piece) if pieces <= piece => {
                 return Err(format!("suggest {piece} of {pieces} pieces (BEP 6)"));
             }
@@ -135,6 +140,7 @@ impl Swarm {
             peer.idle_talk += 1;
             return;
         }
+        peer.passes += u32::from(peer.has.is_full());
         self.picker.peer_has(&peer.has, piece);
         peer.wanted += u32::from(self.picker.lacks(piece));
         self.update_interest(conn);
@@ -166,6 +172,7 @@ impl Swarm {
         if peer.told_pieces {
             peer.idle_talk += IDLE_BITFIELD;
         }
+        peer.passes += 1;
         peer.told_pieces = true;
         self.picker.peer_left(&peer.has);
         self.picker.peer_came(&has);

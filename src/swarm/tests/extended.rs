@@ -141,3 +141,31 @@ fn metadata_is_given_piece_by_piece_and_not_for_ever() {
     p.hears(mute, Extension::Metadata, &request(0));
     assert_eq!(p.extended_to(mute).len(), 1);
 }
+
+#[test]
+fn a_piece_that_nobody_wants_may_go() {
+    let wanted = Bitfield::with(PIECES, [2]);
+    let mut p = play_with(|config| config.wanted = Some(wanted));
+    let conn = p.joins_extended("d1:md11:lt_donthavei3eee");
+    p.says(conn, [Message::Bitfield(Bitfield::with(PIECES, [1, 2]).as_bytes().to_vec())]);
+    p.hears(conn, Extension::DontHave, &1u32.to_be_bytes());
+    assert!(p.told(conn, &Message::Interested) && !p.told(conn, &Message::NotInterested));
+    p.hears(conn, Extension::DontHave, &2u32.to_be_bytes());
+    assert!(p.told(conn, &Message::NotInterested));
+}
+
+#[test]
+fn what_costs_a_pass_over_all_pieces_is_never_forgiven() {
+    let mut p = play();
+    let conn = p.joins_extended("d1:md11:lt_donthavei3eee");
+    p.says(conn, [Message::Bitfield(Bitfield::full(PIECES).as_bytes().to_vec())]);
+    p.says(conn, [Message::Unchoke]);
+    for _ in 0..40 {
+        p.hears(conn, Extension::DontHave, &2u32.to_be_bytes());
+        p.says(conn, [Message::Have(2)]);
+        // A block in between is welcome, and pays for nothing.
+        let owed = p.asked(conn);
+        owed.first().into_iter().for_each(|span| p.says(conn, [Message::Block(*span)]));
+    }
+    assert!(!p.is_connected(conn));
+}

@@ -103,3 +103,68 @@ fn dials_are_limited_and_repeated_with_pauses() {
     p.wait(Duration::from_secs(2));
     assert_eq!(dials(&p), 12, "three of them again");
 }
+
+#[test]
+fn who_was_giving_keeps_its_place_while_nothing_comes_at_all() {
+    let many = Geometry::new(200 * u64::from(BLOCK_LEN), BLOCK_LEN).unwrap();
+    let mut p = play_with(|config| (config.max_peers, config.geometry) = (5, many));
+    let seeds: Vec<ConnId> = (0..5).map(|_| p.joins(0..200)).collect();
+    for &seed in &seeds {
+        let owed = p.asked(seed);
+        owed.first().into_iter().for_each(|span| p.says(seed, [Message::Block(*span)]));
+    }
+    let addr = p.address();
+    p.knows(addr);
+    p.wait(Duration::from_secs(10));
+    assert!(seeds.iter().all(|conn| p.is_connected(*conn)), "a pause of ours");
+    p.wait(Duration::from_secs(60));
+    assert!(p.dialled(addr).is_some(), "but not for ever");
+}
+
+#[test]
+fn idle_connections_do_not_close_a_seed_to_others() {
+    let mut p = play_with(|config| (config.max_peers, config.goal) = (5, Some(Goal::default())));
+    let first = p.joins(0..PIECES);
+    p.sends_everything(first);
+    assert!(p.swarm.finished && !p.is_connected(first));
+    let idle: Vec<ConnId> = (0..5).map(|_| p.joins([])).collect();
+    p.says(idle[0], [Message::Interested]);
+    let caller = p.address();
+    assert_eq!(p.swarm.incoming(caller, p.now), None, "no place");
+    p.wait(Duration::from_secs(100));
+    assert!(idle.iter().all(|conn| p.is_connected(*conn)), "they have some minutes");
+    p.wait(Duration::from_secs(60));
+    assert!(idle.iter().all(|conn| p.is_connected(*conn)), "and longer where nobody waits");
+    assert_eq!(p.swarm.incoming(caller, p.now), None);
+    p.wait(Duration::from_secs(2));
+    assert!(p.swarm.incoming(caller, p.now).is_some());
+}
+
+#[test]
+fn our_own_limit_is_nobodys_fault() {
+    // A block in four seconds, of ten seeds.
+    let rate = u64::from(BLOCK_LEN) / 4;
+    let mut p = play_with(|config| (config.max_peers, config.download_limit) = (10, Some(rate)));
+    let seeds: Vec<ConnId> = (0..10).map(|_| p.joins(0..PIECES)).collect();
+    p.knows(SocketAddr::from(([10, 9, 9, 9], 6881)));
+    let mut requests = 0;
+    for turn in 0..(PIECES * BLOCKS) as usize {
+        p.wait(Duration::from_secs(4));
+        let asked: Vec<(ConnId, Span)> = seeds
+            .iter()
+            .flat_map(|&conn| p.asked(conn).into_iter().map(move |s| (conn, s)))
+            .collect();
+        assert!(asked.len() <= 2, "{} blocks are asked for", asked.len());
+        let (conn, span) = asked[turn % asked.len()];
+        p.says(conn, [Message::Block(span)]);
+        let ask = |action: &&Action| matches!(action, Action::Tell { order: Order::Ask(_), .. });
+        requests += p.actions.iter().filter(ask).count();
+        p.actions.clear();
+        let whole = !seeds.iter().any(|&conn| p.asked(conn).iter().any(|s| s.piece == span.piece));
+        if whole && span.begin != 0 {
+            p.fact(Fact::Stored { piece: span.piece });
+        }
+    }
+    assert!(seeds.iter().all(|conn| p.is_connected(*conn)), "nobody is dropped or pushed out");
+    assert!(requests <= 20, "{requests} requests for {} blocks", PIECES * BLOCKS);
+}

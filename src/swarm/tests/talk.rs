@@ -106,3 +106,18 @@ fn nodes_of_the_dht_tell_each_other_their_ports_once() {
     without.says(peer, [Message::Port(7000)]);
     assert!(nodes(&without).is_empty());
 }
+
+#[test]
+fn who_changes_its_mind_for_ever_is_dropped_and_chosen_for_once_a_time() {
+    let mut p = play();
+    let conn = p.joins([]);
+    let changes = |times| {
+        let twice = || [Message::Interested, Message::NotInterested];
+        std::iter::repeat_with(twice).take(times).flatten().collect::<Vec<_>>()
+    };
+    p.says(conn, changes(100));
+    let unchokes = |p: &Play| p.told(conn, &Message::Unchoke);
+    assert!(p.is_connected(conn) && !unchokes(&p), "the choker looks when all has been said");
+    p.says(conn, changes(500));
+    assert!(!p.is_connected(conn));
+}
