@@ -3,14 +3,15 @@
 //! Who gives gets: that is what keeps a swarm alive, and it needs no memory and no trust.
 //!
 //! * **While we lack pieces**, the peers that gave us most over the last seconds are unchoked (*tit
-//!   for tat*), and one more, whatever it gave: the *optimistic unchoke*, so that we find better
-//!   peers and newcomers get their first piece. It moves on every third round; newcomers are three
-//!   times as likely to get it. Who owes us blocks for long (*snubs* us) gets nothing but that.
+//!   for tat*), as soon as they give, and one more, whatever it gave: the *optimistic unchoke*, so
+//!   that we find better peers and newcomers get their first piece. It moves on every third round,
+//!   and after one if it had something for us and gave nothing; newcomers are three times as likely
+//!   to get it. Who owes us blocks for long (*snubs* us) gets nothing but that.
 //! * **As a seed** there is nothing to get, so everybody has a turn: who was served least recently
 //!   comes first, and stays for [`TURN`].
 //!
 //! A round is [`ROUND`] long; in between free places are filled at once, since a place that waits is
-//! bandwidth lost. How many places there are follows from the rate that goes out ([`slots`]): each
+//! bandwidth lost. How many places there are follows from the rate that goes out ([`Places`]): each
 //! should be worth something to who has it.
 //!
 //! Layer: decisions. Pure; owned by the swarm.
@@ -18,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::geometry::BLOCK_LEN;
 use crate::picker::ConnId;
 use crate::units::size;
 
@@ -48,6 +50,8 @@ pub struct Contender {
     pub snubs: bool,
     /// What it gave us lately, in bytes a second.
     pub gives: f64,
+    /// It has something that we want.
+    pub offers: bool,
     /// How long it has been connected.
     pub age: Duration,
 }
@@ -98,11 +102,30 @@ pub struct Verdict {
     pub choke: Vec<(ConnId, Reason)>,
 }
 
-/// How many peers should share this rate, in bytes a second: the square root of it in units of
-/// 25 KiB/s. At 1 MiB/s six of 170 KiB/s each, at 100 MiB/s sixty-four.
-pub fn slots(rate: f64) -> usize {
-    let fair = (rate / (25.0 * 1024.0)).sqrt();
-    (fair as usize).clamp(SLOTS_MIN, SLOTS_MAX)
+/// How many may be unchoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// Whatever they give.
+    pub any: usize,
+    /// Of those who give. What they get follows from what they give, so nobody has less for it that
+    /// they are many.
+    pub givers: usize,
+}
+
+impl Places {
+    /// At so many bytes a second. Anybody: the square root of the rate in units of 25 KiB/s; at
+    /// 1 MiB/s six of 170 KiB/s each, at 100 MiB/s sixty-four. Who gives: as many as can have a block
+    /// a second.
+    pub fn at(rate: f64) -> Places {
+        let clamped = |places: f64| (places as usize).clamp(SLOTS_MIN, SLOTS_MAX);
+        let any = clamped((rate / (25.0 * 1024.0)).sqrt());
+        Places { any, givers: clamped(rate / f64::from(BLOCK_LEN)).max(any) }
+    }
+
+    /// As many for everybody.
+    pub fn equal(places: usize) -> Places {
+        Places { any: places, givers: places }
+    }
 }
 
 pub struct Choker {
@@ -132,6 +155,11 @@ impl Choker {
         self.unchoked.contains_key(&conn)
     }
 
+    /// Since when it has a place.
+    fn since(&self, conn: ConnId) -> Option<Instant> {
+        self.unchoked.get(&conn).copied()
+    }
+
     pub fn unchoked(&self) -> usize {
         self.unchoked.len()
     }
@@ -149,7 +177,7 @@ impl Choker {
         &mut self,
         contenders: &[Contender],
         seeding: bool,
-        slots: usize,
+        places: Places,
         now: Instant,
     ) -> Verdict {
         let mut verdict = Verdict::default();
@@ -164,13 +192,13 @@ impl Choker {
         if self.next_round <= now {
             self.next_round = now + ROUND;
             if seeding {
-                self.end_turns(&wanting, slots, now, &mut verdict);
+                self.end_turns(&wanting, places.any, now, &mut verdict);
             } else {
-                self.reward(&mut wanting, slots, now, &mut verdict);
+                self.reward(&mut wanting, places, now, &mut verdict);
             }
             self.rounds += 1;
         }
-        self.fill(&wanting, seeding, slots, now, &mut verdict);
+        self.fill(&wanting, seeding, places, now, &mut verdict);
         verdict
     }
 
@@ -179,14 +207,14 @@ impl Choker {
     fn reward(
         &mut self,
         wanting: &mut [&Contender],
-        slots: usize,
+        places: Places,
         now: Instant,
         verdict: &mut Verdict,
     ) {
         wanting
             .sort_by(|a, b| (a.snubs, b.gives).partial_cmp(&(b.snubs, a.gives)).expect("no NaN"));
         let of = wanting.len();
-        let regular = slots.saturating_sub(1).min(of);
+        let regular = places.givers.saturating_sub(1).min(of);
         let (best, rest) = wanting.split_at(regular);
         let giving = best.iter().take_while(|c| 0.0 < c.gives && !c.snubs).count();
         for (i, contender) in best[..giving].iter().enumerate() {
@@ -196,7 +224,7 @@ impl Choker {
         let others: Vec<&Contender> = best[giving..].iter().chain(rest).copied().collect();
         self.move_optimistic(&others, now, verdict);
         // Places of those who gave nothing are only taken when somebody who gives waits for one.
-        let mut over = self.unchoked.len().saturating_sub(slots);
+        let mut over = self.unchoked.len().saturating_sub(places.any.max(giving + 1));
         for (i, contender) in others.iter().enumerate().rev() {
             if over == 0 {
                 break;
@@ -213,7 +241,10 @@ impl Choker {
 
     /// Every third round somebody else gets its chance; newcomers are likelier to.
     fn move_optimistic(&mut self, others: &[&Contender], now: Instant, verdict: &mut Verdict) {
-        let stays = self.optimistic.is_some_and(|conn| others.iter().any(|c| c.conn == conn));
+        let tried = self.optimistic.and_then(|conn| others.iter().find(|c| c.conn == conn));
+        // One that could have given, and did not, has had its chance.
+        let stays = tried
+            .is_some_and(|c| !c.offers || self.since(c.conn).is_some_and(|at| now < at + ROUND));
         if stays && !self.rounds.is_multiple_of(OPTIMISTIC_ROUNDS) {
             return;
         }
@@ -259,7 +290,7 @@ impl Choker {
         &mut self,
         wanting: &[&Contender],
         seeding: bool,
-        slots: usize,
+        places: Places,
         now: Instant,
         verdict: &mut Verdict,
     ) {
@@ -271,10 +302,14 @@ impl Choker {
             let rank = |c: &&&Contender| (c.snubs, -c.gives);
             waiting.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("no NaN"));
         }
-        let free = slots.saturating_sub(self.unchoked.len());
         let reason = if seeding { Reason::Turn } else { Reason::FreePlace };
-        for contender in waiting.into_iter().take(free) {
-            self.unchoke(contender.conn, reason, now, verdict);
+        for contender in waiting {
+            // Who gives need not wait for the next round.
+            let gives = !seeding && 0.0 < contender.gives && !contender.snubs;
+            let places = if gives { places.givers } else { places.any };
+            if self.unchoked.len() < places {
+                self.unchoke(contender.conn, reason, now, verdict);
+            }
         }
     }
 
@@ -297,7 +332,7 @@ mod tests {
 
     fn peer(n: u32, gives: f64) -> Contender {
         let (conn, age) = (ConnId(n), Duration::from_secs(600));
-        Contender { conn, interested: true, snubs: false, gives, age }
+        Contender { conn, interested: true, snubs: false, gives, offers: true, age }
     }
 
     fn choker() -> (Choker, Instant) {
@@ -313,12 +348,12 @@ mod tests {
     fn free_places_are_filled_at_once_and_given_back_when_nothing_is_wanted() {
         let (mut choker, now) = choker();
         let mut peers: Vec<Contender> = (1..=3).map(|n| peer(n, 0.0)).collect();
-        let verdict = choker.decide(&peers, false, 4, now);
+        let verdict = choker.decide(&peers, false, Places::equal(4), now);
         assert_eq!((verdict.unchoke.len(), unchoked(&choker)), (3, vec![1, 2, 3]));
         peers[0].interested = false;
-        let verdict = choker.decide(&peers, false, 4, now);
+        let verdict = choker.decide(&peers, false, Places::equal(4), now);
         assert_eq!(verdict.choke, [(ConnId(1), Reason::NotInterested)]);
-        assert_eq!(choker.decide(&peers, false, 4, now), Verdict::default());
+        assert_eq!(choker.decide(&peers, false, Places::equal(4), now), Verdict::default());
     }
 
     #[test]
@@ -326,11 +361,51 @@ mod tests {
         let (mut choker, now) = choker();
         let peers: Vec<Contender> = (1..=10).map(|n| peer(n, f64::from(n) * 1e3)).collect();
         for round in 1..20 {
-            choker.decide(&peers, false, 4, now + ROUND * round);
+            choker.decide(&peers, false, Places::equal(4), now + ROUND * round);
             let unchoked = unchoked(&choker);
             assert_eq!(unchoked.len(), 4);
             assert!([8, 9, 10].iter().all(|best| unchoked.contains(best)), "{unchoked:?}");
         }
+    }
+
+    #[test]
+    fn who_begins_to_give_gets_at_once_and_beyond_the_places_of_anybody() {
+        let (mut choker, now) = choker();
+        let mut peers: Vec<Contender> = (1..=10).map(|n| peer(n, 0.0)).collect();
+        let places = Places { any: 4, givers: 8 };
+        choker.decide(&peers, false, places, now);
+        assert_eq!(unchoked(&choker).len(), 4);
+        let waits = |choker: &Choker| (1..=10).find(|n| !unchoked(choker).contains(n)).unwrap();
+        let second = Duration::from_secs(1);
+        for n in 5..=8 {
+            let giver = waits(&choker);
+            peers[giver as usize - 1].gives = 1e3;
+            let verdict = choker.decide(&peers, false, places, now + second);
+            assert_eq!(verdict.unchoke, [(ConnId(giver), Reason::FreePlace)]);
+            assert_eq!(unchoked(&choker).len(), n);
+        }
+        let giver = waits(&choker);
+        peers[giver as usize - 1].gives = 1e3;
+        assert_eq!(choker.decide(&peers, false, places, now + second), Verdict::default());
+        choker.decide(&peers, false, places, now + ROUND);
+        assert!(unchoked(&choker).contains(&giver), "those who give nothing make room");
+    }
+
+    #[test]
+    fn who_could_give_and_does_not_is_tried_for_a_round_only() {
+        let tries = |offers| {
+            let (mut choker, now) = choker();
+            let mut peers: Vec<Contender> = (1..=3).map(|n| peer(n, 1e6)).collect();
+            peers.extend((4..=9).map(|n| Contender { offers, ..peer(n, 0.0) }));
+            let mut tried = Vec::new();
+            for round in 1..=7 {
+                choker.decide(&peers, false, Places::equal(4), now + ROUND * round);
+                tried.push(choker.optimistic);
+            }
+            tried.dedup();
+            tried.len()
+        };
+        assert_eq!((tries(true), tries(false)), (7, 3));
     }
 
     #[test]
@@ -340,7 +415,7 @@ mod tests {
             (1..=10).map(|n| peer(n, if n <= 3 { 1e6 } else { 0.0 })).collect();
         let mut seen = std::collections::BTreeSet::new();
         for round in 1..300 {
-            choker.decide(&peers, false, 4, now + ROUND * round);
+            choker.decide(&peers, false, Places::equal(4), now + ROUND * round);
             seen.extend(unchoked(&choker));
         }
         assert_eq!(seen.len(), 10);
@@ -353,11 +428,11 @@ mod tests {
             let now = Instant::now();
             let mut choker = Choker::new(fastrand::Rng::with_seed(seed), now);
             let mut peers: Vec<Contender> = (1..=3).map(|n| peer(n, 1e6)).collect();
-            choker.decide(&peers, false, 4, now + ROUND);
+            choker.decide(&peers, false, Places::equal(4), now + ROUND);
             peers.extend([peer(8, 0.0), peer(9, 0.0)]);
             peers[4].age = Duration::ZERO;
             // All places are taken but the optimistic one.
-            choker.decide(&peers, false, 4, now + ROUND * 4);
+            choker.decide(&peers, false, Places::equal(4), now + ROUND * 4);
             tries[0] += u32::from(choker.optimistic == Some(ConnId(8)));
             tries[1] += u32::from(choker.optimistic == Some(ConnId(9)));
         }
@@ -368,12 +443,12 @@ mod tests {
     fn who_snubs_us_loses_its_place_to_who_gives() {
         let (mut choker, now) = choker();
         let mut peers: Vec<Contender> = (1..=6).map(|n| peer(n, 1e3)).collect();
-        choker.decide(&peers, false, 4, now + ROUND);
+        choker.decide(&peers, false, Places::equal(4), now + ROUND);
         let snubbing = unchoked(&choker)[0];
         peers[snubbing as usize - 1].snubs = true;
         peers[snubbing as usize - 1].gives = 0.0;
         let optimistic = choker.optimistic;
-        choker.decide(&peers, false, 4, now + ROUND * 2);
+        choker.decide(&peers, false, Places::equal(4), now + ROUND * 2);
         let kept = optimistic == Some(ConnId(snubbing));
         assert!(kept || !unchoked(&choker).contains(&snubbing));
     }
@@ -384,7 +459,7 @@ mod tests {
         let peers: Vec<Contender> = (1..=9).map(|n| peer(n, 0.0)).collect();
         let mut turns = [0u32; 10];
         for round in 0..90 {
-            let verdict = choker.decide(&peers, true, 3, now + ROUND * round);
+            let verdict = choker.decide(&peers, true, Places::equal(3), now + ROUND * round);
             verdict.unchoke.iter().for_each(|(conn, _)| turns[conn.0 as usize] += 1);
             assert_eq!(unchoked(&choker).len(), 3);
         }
@@ -394,7 +469,8 @@ mod tests {
 
     #[test]
     fn places_follow_the_rate() {
-        assert_eq!((slots(0.0), slots(1e5), slots(f64::from(1 << 20))), (4, 4, 6));
-        assert_eq!((slots(f64::from(100 << 20)), slots(1e12)), (64, SLOTS_MAX));
+        let at = |rate| (Places::at(rate).any, Places::at(rate).givers);
+        assert_eq!((at(0.0), at(1e5), at(f64::from(1 << 20))), ((4, 4), (4, 6), (6, 64)));
+        assert_eq!((at(f64::from(100 << 20)), at(1e12)), ((64, 200), (SLOTS_MAX, SLOTS_MAX)));
     }
 }

@@ -17,8 +17,9 @@ use crate::geometry::Span;
 use crate::picker::ConnId;
 use crate::wire::message::Message;
 
-/// What fits into a socket before `write` waits.
-const SOCKET_LEN: usize = 96 * 1024;
+/// What fits into a socket before `write` waits: on a line like these hardly a block
+/// ([`Portion`](crate::peer::writer::Portion)).
+const SOCKET_LEN: usize = 16 * 1024;
 
 /// What may be on its way: the window of TCP.
 const WINDOW: usize = 512 * 1024;

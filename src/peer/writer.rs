@@ -41,6 +41,9 @@ const WRITE_LEN: usize = 64 * 1024;
 const UPLOAD_MIN: usize = 16 * 1024;
 const UPLOAD_MAX: usize = 512 * 1024;
 
+/// What the kernel may hold unsent of the least.
+const UNSENT_MIN: usize = 2 * 1024;
+
 /// How long one call should take: shorter ones are given more, longer ones less.
 const UPLOAD_TIME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(60);
 
@@ -93,12 +96,15 @@ impl Portion {
         Portion(next.clamp(UPLOAD_MIN, UPLOAD_MAX))
     }
 
-    /// Tells the kernel. Where it has no such option the send buffer's own limit has to do.
+    /// Tells the kernel how much it may hold unsent. On a slow line hardly anything: what seventeen
+    /// sockets hold would take two seconds of it, and our own requests wait behind. Where there is no
+    /// such option the send buffer's own limit has to do.
     fn tell(self, socket: &TcpStream) {
+        let unsent = if self == Portion::default() { UNSENT_MIN } else { self.0 };
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(self.0 as u32);
+        let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(unsent as u32);
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let _ = socket;
+        let _ = (socket, unsent);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::serving::HALF_LIFE;
 use super::{Action, Decision, DropReason, Order, SuperSeed, Swarm};
-use crate::choker::{self, Contender};
+use crate::choker::{Contender, Places};
 use crate::geometry::{BLOCK_LEN, Span};
 use crate::picker::ConnId;
 use crate::wire::message::Message;
@@ -62,11 +62,12 @@ impl Swarm {
                 interested: (peer.wants || open) && !peer.fetches_nothing(),
                 snubs: peer.snubbed.is_some(),
                 gives: peer.down.per_second(now),
+                offers: peer.interested,
                 age: now.saturating_duration_since(peer.since),
             })
             .collect();
-        let slots = self.slots(open, now);
-        let verdict = self.choker.decide(&contenders, seeding, slots, now);
+        let places = self.places(open, now);
+        let verdict = self.choker.decide(&contenders, seeding, places, now);
         for (conn, reason) in verdict.choke {
             self.decide(|| Decision::Choke { conn, reason });
             self.tell(conn, Message::Choke);
@@ -79,16 +80,17 @@ impl Swarm {
     }
 
     /// How many may be unchoked.
-    fn slots(&mut self, open: bool, now: Instant) -> usize {
+    fn places(&mut self, open: bool, now: Instant) -> Places {
         let rate = self.totals.up.per_second(now);
-        let length = f64::from(self.picker.geometry().piece_length());
-        let rationed = || SLOTS_RATIONED + (ROUND_TRIP * rate / length) as usize;
-        let slots = match (open, self.rationing.is_some()) {
-            (true, _) => self.config.max_peers,
-            (_, true) => choker::slots(rate).max(rationed()),
-            _ => choker::slots(rate),
-        };
-        slots.min(self.config.max_peers)
+        let Places { mut any, givers } = Places::at(rate);
+        if open {
+            any = self.config.max_peers;
+        } else if self.rationing.is_some() {
+            let length = f64::from(self.picker.geometry().piece_length());
+            any = any.max(SLOTS_RATIONED + (ROUND_TRIP * rate / length) as usize);
+        }
+        let [any, givers] = [any, givers.max(any)].map(|places| places.min(self.config.max_peers));
+        Places { any, givers }
     }
 
     /// What is due because time has passed.

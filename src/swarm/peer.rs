@@ -23,6 +23,10 @@ const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// Before the first block: a transmission daemon may take some seconds to wake its disk.
 const PATIENCE_FIRST: Duration = Duration::from_secs(10);
 
+/// Requests to a peer that suggests pieces, however slow it is: a seed that rations what only it has
+/// chooses among them, and nobody else could send it sooner.
+const SUGGESTER: usize = 16;
+
 /// A peer that let us wait is asked for one block after so long, to see whether it is back.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 
@@ -137,7 +141,10 @@ impl Peer {
     pub fn room(&self, now: Instant) -> usize {
         let depth = match self.snubbed {
             // What it does not take it may drop without a word.
-            None => self.pipeline.depth().min(self.said.reqq.map_or(usize::MAX, |n| n as usize)),
+            None => {
+                let depth = self.pipeline.depth().max(if self.suggests { SUGGESTER } else { 0 });
+                depth.min(self.said.reqq.map_or(usize::MAX, |n| n as usize))
+            }
             Some(since) => usize::from(since + PROBE_AFTER <= now),
         };
         let room = depth.saturating_sub(self.asked.len());

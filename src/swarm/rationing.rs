@@ -18,8 +18,9 @@
 //!    for different pieces, each is suggested some (`suggest`, BEP 6). Who does not speak Fast is
 //!    answered in the order in which it asks all the same.
 //! 2. **Who spreads gets more**: the next grant is for the peer with the fewest pieces that were not
-//!    seen at anybody else yet; of several for the one that has waited longest. Who has many more of
-//!    them than is usual gets first copies only when nobody else wants any.
+//!    seen at anybody else yet; of several for the one that has waited longest. Who has more of them
+//!    than those who pass on best gets first copies only when nobody else wants any, and what it
+//!    keeps is given to others.
 //! 3. **Few at a time** ([`UNDER_WAY`], or [`AHEAD`] of our rate): a piece can be passed on only
 //!    when it is whole. Who takes what it was granted too slowly does not count.
 //! 4. **The line is never idle** while anything is asked for, and nobody waits longer than
@@ -77,11 +78,17 @@ const SUGGESTED_BLOCKS: u32 = 8;
 /// pass it on.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Who has a piece for so long could have passed it on.
+const PASSES_ON: Duration = Duration::from_secs(2);
+
 /// So many first copies that nobody else has are no reason not to trust a peer with another.
-const TRUST: usize = 2;
+const TRUST: usize = 1;
 
 /// Who was granted nothing for so long is granted what it asked for first.
 const STARVED: Duration = Duration::from_secs(8);
+
+/// The same for a first copy, if it has so many already that it does not pass on.
+const HOARDER: Duration = Duration::from_secs(60);
 
 /// A crowd of which nobody has told of a piece so long after it went out is none.
 const MUTE: Duration = Duration::from_secs(3);
@@ -108,8 +115,11 @@ pub(super) struct Rationing {
 struct Ration {
     pieces: Bitfield,
     under_way: Vec<Grant>,
-    /// First copies that nobody else has.
+    /// First copies that nobody else has, those under way among them.
     unproven: Vec<PieceIndex>,
+    /// How many of them it has had for a while, and how many we had to give to another.
+    kept: usize,
+    given_again: usize,
     /// What was suggested to it, and it was not granted yet.
     suggested: Vec<PieceIndex>,
     last: Instant,
@@ -121,6 +131,13 @@ struct Grant {
     left: u64,
     since: Instant,
     last: Instant,
+}
+
+impl Ration {
+    /// How many first copies it has had and not passed on.
+    fn owes(&self) -> usize {
+        self.kept + self.given_again
+    }
 }
 
 impl Grant {
@@ -143,6 +160,8 @@ impl Rationing {
             pieces,
             under_way: Vec::new(),
             unproven: Vec::new(),
+            kept: 0,
+            given_again: 0,
             suggested: Vec::new(),
             last: now,
         };
@@ -190,12 +209,12 @@ impl Rationing {
         grants.filter(|grant| grant.counts(slow, now)).map(|grant| grant.left).sum()
     }
 
-    /// How many first copies may be with a peer without being seen elsewhere: some more than is
-    /// usual here.
+    /// How many first copies may be with a peer without being seen elsewhere: some more than with
+    /// the quarter that passes on best. (Of all, since half of them may never give.)
     fn trust(&self) -> usize {
-        let mut counts: Vec<usize> = self.rations.values().map(|r| r.unproven.len()).collect();
+        let mut counts: Vec<usize> = self.rations.values().map(Ration::owes).collect();
         counts.sort_unstable();
-        let usual = counts.get(counts.len() / 2).copied().unwrap_or(0);
+        let usual = counts.get(counts.len() / 4).copied().unwrap_or(0);
         TRUST + usual + usual / 2
     }
 
@@ -205,6 +224,12 @@ impl Rationing {
 
     /// The first copy of a piece goes to a peer.
     fn grant(&mut self, conn: ConnId, piece: PieceIndex, bytes: u64, now: Instant) {
+        for (other, ration) in &mut self.rations {
+            // It will be seen elsewhere now, and that is not its doing.
+            let before = ration.unproven.len();
+            ration.unproven.retain(|&unproven| unproven != piece || *other == conn);
+            ration.given_again += before - ration.unproven.len();
+        }
         let Some(ration) = self.rations.get_mut(&conn) else { return };
         ration.pieces.insert(piece);
         ration.under_way.push(Grant { piece, left: bytes, since: now, last: now });
@@ -266,7 +291,7 @@ impl Swarm {
     /// Grants pieces until enough of them are under way.
     pub(super) fn grant(&mut self, now: Instant) {
         let Some(mut state) = self.rationing.take() else { return };
-        self.notice_proofs(&mut state);
+        self.notice_proofs(&mut state, now);
         let piece_len = u64::from(self.picker.geometry().piece_length());
         let rate = self.totals.up.per_second(now);
         let least = (UNDER_WAY * piece_len).max(UNDER_WAY_BLOCKS * u64::from(BLOCK_LEN));
@@ -320,12 +345,17 @@ impl Swarm {
     }
 
     /// What was seen at a second peer is proven.
-    fn notice_proofs(&mut self, state: &mut Rationing) {
+    fn notice_proofs(&mut self, state: &mut Rationing, now: Instant) {
         for (conn, ration) in &mut state.rations {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
             let elsewhere = |piece: PieceIndex| {
                 self.picker.availability(piece) > u32::from(peer.has.contains(piece))
             };
+            let kept = |piece: &&PieceIndex| {
+                let sent = state.first[**piece as usize].map_or(now, |(_, last)| last);
+                peer.has.contains(**piece) && sent + PASSES_ON <= now
+            };
+            ration.kept = ration.unproven.iter().filter(kept).count();
             let passed_on = ration.unproven.extract_if(.., |piece| elsewhere(*piece)).count();
             ration.under_way.retain(|grant| !peer.has.contains(grant.piece));
             peer.merit += passed_on as f64 * f64::from(self.picker.geometry().piece_length());
@@ -345,7 +375,8 @@ impl Swarm {
                 && self.peers.get(*conn).is_some_and(|peer| !peer.held.is_empty())
         };
         let mut waiting: Vec<(&ConnId, &Ration)> = state.rations.iter().filter(waits).collect();
-        waiting.sort_by_key(|(_, ration)| (ration.unproven.len(), ration.last));
+        waiting
+            .sort_by_key(|(_, ration)| (ration.unproven.len() + ration.given_again, ration.last));
         // Old clients may count on answers in the order of their requests.
         let held = |conn: &ConnId| {
             let peer = &self.peers[conn];
@@ -354,15 +385,22 @@ impl Swarm {
         let is_fresh = |piece: PieceIndex| {
             self.picker.availability(piece) == 0 && !state.is_promised(piece, now)
         };
+        let trust = state.trust();
         let is_stuck = |piece: PieceIndex| {
             let first = state.first[piece as usize];
-            let quiet = first.is_some_and(|(_, last)| last + PATIENCE <= now);
+            let hoards = |conn| state.rations.get(&conn).is_some_and(|r| trust < r.owes());
+            let quiet = first.is_some_and(|(conn, last)| hoards(conn) || last + PATIENCE <= now);
             quiet && self.picker.availability(piece) == 1
         };
-        if let Some(&(&conn, _)) = waiting.iter().find(|(_, ration)| ration.last + STARVED <= now) {
-            let common = held(&conn).max_by_key(|span| self.picker.availability(span.piece));
-            let piece = common?.piece;
-            return Some((conn, piece, is_fresh(piece)));
+        let starved = |(conn, ration): &(&ConnId, &Ration)| {
+            let common = held(conn).max_by_key(|span| self.picker.availability(span.piece))?;
+            let fresh = is_fresh(common.piece);
+            // Who passes nothing on is not given first copies to keep.
+            let patience = if fresh && trust < ration.owes() { HOARDER } else { STARVED };
+            (ration.last + patience <= now).then_some((**conn, common.piece, fresh))
+        };
+        if let Some(granted) = waiting.iter().find_map(starved) {
+            return Some(granted);
         }
         let own = |(conn, ration): &(&ConnId, &Ration)| {
             let span = held(conn).find(|span| ration.pieces.contains(span.piece))?;
@@ -371,8 +409,7 @@ impl Swarm {
         if let Some(granted) = waiting.iter().find_map(own) {
             return Some(granted);
         }
-        let trust = state.trust();
-        let trusted = |(_, ration): &&(&ConnId, &Ration)| idle || ration.unproven.len() <= trust;
+        let trusted = |(_, ration): &&(&ConnId, &Ration)| idle || ration.owes() <= trust;
         let first = |good: &dyn Fn(PieceIndex) -> bool| {
             waiting.iter().filter(trusted).find_map(|(conn, _)| {
                 let span = held(conn).find(|span| good(span.piece))?;

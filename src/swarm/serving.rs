@@ -24,7 +24,7 @@ use crate::geometry::{BLOCK_LEN, Span};
 use crate::picker::ConnId;
 
 /// Bytes that are on the way to the writers' sockets at once, at least.
-const WINDOW: u64 = 8 * BLOCK_LEN as u64;
+const WINDOW: u64 = 2 * BLOCK_LEN as u64;
 
 /// On a fast line so many seconds of the rate.
 const AHEAD: f64 = 0.1;

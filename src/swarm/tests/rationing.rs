@@ -205,3 +205,36 @@ fn who_does_not_speak_fast_is_answered_in_order() {
     }
     assert_eq!(answered(&play, old), [5, 6]);
 }
+
+#[test]
+fn who_keeps_what_it_gets_is_given_no_more_of_it_and_others_get_what_it_keeps() {
+    let mut play = seed();
+    let peers = crowd(&mut play, 4);
+    let keeper = peers[3];
+    for (piece, conn) in (0..MANY).zip(peers.iter().copied().cycle()) {
+        asks(&mut play, conn, &[piece]);
+    }
+    let mut kept = Vec::new();
+    // As long as the others ask for what nobody has.
+    for _ in 0..10 {
+        for &conn in &peers {
+            let pieces = gets(&mut play, conn);
+            if conn == keeper {
+                kept.extend(pieces);
+            } else {
+                // Somebody else has it from there at once.
+                let to = peers[usize::from(conn == peers[0])];
+                play.says(to, pieces.into_iter().map(Message::Have).collect::<Vec<_>>());
+            }
+        }
+        play.wait(Duration::from_millis(500));
+    }
+    let honest = play.swarm.peers[&peers[2]].has.count() as usize;
+    assert!(kept.len() <= 3 && 12 <= honest, "{} and {honest}", kept.len());
+    asks(&mut play, peers[2], &kept);
+    for _ in 0..10 {
+        gets(&mut play, peers[2]);
+        play.wait(Duration::from_millis(500));
+    }
+    assert!(kept.iter().any(|&piece| play.swarm.peers[&peers[2]].has.contains(piece)));
+}
