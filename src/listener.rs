@@ -1,15 +1,16 @@
 //! The listener: takes the connections of peers that dial us (BEP 3).
 //!
 //! One thread for each family: IPv6 takes no IPv4 connections, so that both can have the same port
-//! on every operating system. It ends with [`Listening::close`].
+//! on every operating system. They end when [`Listening`] is dropped, whatever they wait for.
 //!
-//! Layer: hands. Owns the listening socket. What comes in is the session's.
+//! Layer: hands. Each thread owns its handle of a listening socket. What comes in is the session's.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::event::Event;
@@ -26,16 +27,24 @@ const KNOCK: Duration = Duration::from_millis(500);
 /// The pause after a connection that could not be accepted. It waits there until it can.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// The sockets of one port.
+/// The sockets of one port. Dropped, they are shut, and whoever accepts there ends.
 pub struct Listening {
     pub port: u16,
     pub sockets: Vec<TcpListener>,
+    /// Never carries anything: its end is that of the threads.
+    line: Option<Sender<Infallible>>,
+    end: Receiver<Infallible>,
 }
 
 impl Listening {
+    fn at(port: u16, sockets: Vec<TcpListener>) -> Listening {
+        let (line, end) = bounded(0);
+        Listening { port, sockets, line: Some(line), end }
+    }
+
     /// Nobody is to find us. The port is what trackers are told: some refuse 0, and nobody has 1.
     pub fn nowhere() -> Listening {
-        Listening { port: 1, sockets: Vec::new() }
+        Listening::at(1, Vec::new())
     }
 
     /// Listens at `port`, or at the first of [`PORTS`] that is free, or else at any. `ip` is the
@@ -50,9 +59,18 @@ impl Listening {
         }
     }
 
+    /// What is to be run, by a thread each.
+    pub fn acceptors(&self) -> io::Result<Vec<Acceptor>> {
+        let acceptor = |socket: &TcpListener| {
+            Ok(Acceptor { socket: socket.try_clone()?, end: self.end.clone() })
+        };
+        self.sockets.iter().map(acceptor).collect()
+    }
+
     /// Ends the threads. A shut socket accepts nobody, which is enough on Linux and needs no
-    /// descriptor; elsewhere the thread sees that the session has ended when somebody knocks.
-    pub fn close(&self) {
+    /// descriptor; elsewhere the thread sees that the line is cut when somebody knocks.
+    pub fn close(&mut self) {
+        self.line = None;
         for socket in &self.sockets {
             if SockRef::from(socket).shutdown(Shutdown::Both).is_ok() {
                 continue;
@@ -68,11 +86,17 @@ impl Listening {
     }
 }
 
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 fn bind_all(ip: Option<IpAddr>, port: u16) -> io::Result<Listening> {
     if let Some(ip) = ip {
         let socket = bind(SocketAddr::new(ip, port))?;
         let port = socket.local_addr()?.port();
-        return Ok(Listening { port, sockets: vec![socket] });
+        return Ok(Listening::at(port, vec![socket]));
     }
     // A machine may lack either family.
     let v4 = bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
@@ -84,7 +108,7 @@ fn bind_all(ip: Option<IpAddr>, port: u16) -> io::Result<Listening> {
         (Err(err), _) | (_, Err(err)) if err.kind() == io::ErrorKind::AddrInUse => Err(err),
         (v4, v6) => {
             let sockets: Vec<TcpListener> = [v4, v6].into_iter().flatten().collect();
-            Ok(Listening { port: sockets[0].local_addr()?.port(), sockets })
+            Ok(Listening::at(sockets[0].local_addr()?.port(), sockets))
         }
     }
 }
@@ -102,19 +126,36 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The thread: until the session has ended.
-pub fn run(listener: &TcpListener, events: &Sender<Event>) {
-    loop {
-        match listener.accept() {
-            Ok((socket, addr)) => {
-                if events.send(Event::Accepted { socket, addr }).is_err() {
-                    return;
+/// One family's door.
+pub struct Acceptor {
+    socket: TcpListener,
+    end: Receiver<Infallible>,
+}
+
+impl Acceptor {
+    /// The thread: until [`Listening`] is closed, or nobody takes what comes in.
+    pub fn run(self, events: &Sender<Event>) {
+        loop {
+            let accepted = self.socket.accept();
+            if self.end.try_recv() == Err(TryRecvError::Disconnected) {
+                return;
+            }
+            match accepted {
+                Ok((socket, addr)) => select! {
+                    send(events, Event::Accepted { socket, addr }) -> sent => {
+                        if sent.is_err() {
+                            return;
+                        }
+                    }
+                    recv(self.end) -> _ => return,
+                },
+                // The peer has gone again, or we are out of descriptors: others may follow.
+                Err(_) => {
+                    if self.end.recv_timeout(BREATH) == Err(RecvTimeoutError::Disconnected) {
+                        return;
+                    }
                 }
             }
-            // The socket was shut.
-            Err(err) if err.kind() == io::ErrorKind::InvalidInput => return,
-            // The peer has gone again, or we are out of descriptors: others may follow.
-            Err(_) => std::thread::sleep(BREATH),
         }
     }
 }
@@ -132,17 +173,25 @@ mod tests {
         assert_ne!(a.port, b.port);
     }
 
+    /// Whether it waits for somebody to dial or for room among the events, which nobody makes.
     #[test]
-    fn the_thread_ends_with_the_session() {
-        let listening = Listening::open(Some(Ipv4Addr::LOCALHOST.into()), Some(0)).unwrap();
-        let addr = listening.sockets[0].local_addr().unwrap();
-        let (events, inbox) = crossbeam_channel::bounded(1);
-        std::thread::scope(|scope| {
-            scope.spawn(|| run(&listening.sockets[0], &events));
-            let _peer = TcpStream::connect(addr).unwrap();
-            assert!(matches!(inbox.recv(), Ok(Event::Accepted { .. })));
-            drop(inbox);
-            listening.close();
-        });
+    fn the_threads_end_when_what_listens_is_dropped() {
+        for dialled in 0..3 {
+            let listening = Listening::open(Some(Ipv4Addr::LOCALHOST.into()), Some(0)).unwrap();
+            let addr = listening.sockets[0].local_addr().unwrap();
+            let (events, inbox) = bounded(1);
+            std::thread::scope(|scope| {
+                for acceptor in listening.acceptors().unwrap() {
+                    let events = events.clone();
+                    scope.spawn(move || acceptor.run(&events));
+                }
+                let _peers: Vec<_> =
+                    (0..dialled).map(|_| TcpStream::connect(addr).unwrap()).collect();
+                if dialled == 1 {
+                    assert!(matches!(inbox.recv(), Ok(Event::Accepted { .. })));
+                }
+                drop(listening);
+            });
+        }
     }
 }

@@ -16,7 +16,7 @@
 //! A datagram is a stranger's: it can name its own host's ports only, and not many. One that is sent
 //! to us alone, from anywhere in the world, is not seen: the socket is bound to the group.
 //!
-//! Layer: hands. Each thread owns the socket of its family; [`Lsd::stop`] wakes and joins them.
+//! Layer: hands. Each thread owns the socket of its family, and ends with the handle.
 
 pub mod interfaces;
 mod rules;
@@ -55,7 +55,7 @@ const GIVE_UP_OWED: Duration = Duration::from_secs(60);
 /// The search at work. Dropped, its threads end a little later; [`stop`](Lsd::stop) waits for them.
 pub struct Lsd {
     /// Never carries anything: its end is that of the threads.
-    line: Sender<Infallible>,
+    line: Option<Sender<Infallible>>,
     families: Vec<(UdpSocket, JoinHandle<()>)>,
 }
 
@@ -93,17 +93,29 @@ impl Lsd {
                 families.push((handle, thread));
             }
         }
-        Lsd { line, families }
+        Lsd { line: Some(line), families }
     }
 
     /// Ends it. Does not wait for anything but, outside Linux, for [`GLANCE`].
-    pub fn stop(self) {
-        drop(self.line);
-        for (socket, thread) in self.families {
-            // An error, since it is connected to nobody; but its reader wakes.
-            let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
+    pub fn stop(mut self) {
+        self.close();
+        for (_, thread) in self.families.drain(..) {
             let _ = thread.join();
         }
+    }
+
+    fn close(&mut self) {
+        self.line = None;
+        for (socket, _) in &self.families {
+            // An error, since it is connected to nobody; but its reader wakes.
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Lsd {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -6,7 +6,7 @@
 //! opened is closed again at the end.
 //!
 //! Layer: hands. One thread, which waits for the router's packets or the next deadline. Owns the
-//! socket; ends with [`PortMap::stop`].
+//! socket; ends with [`PortMap`].
 
 mod gateway;
 mod mapper;
@@ -68,12 +68,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// A running mapping. Owned by the session.
+/// A running mapping. Owned by the session. Dropped, its thread closes what was opened a little later;
+/// [`stop`](PortMap::stop) waits for that.
 pub struct PortMap {
     socket: UdpSocket,
     /// Nothing is ever sent: that it is gone is the message.
-    alive: Sender<std::convert::Infallible>,
-    thread: JoinHandle<()>,
+    alive: Option<Sender<std::convert::Infallible>>,
+    /// `None` once it is waited for.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl PortMap {
@@ -100,15 +102,25 @@ impl PortMap {
         let tell = move |news| report(Report { gateway, news });
         let thread = Builder::new().name("port map".to_owned());
         let thread = thread.spawn(move || run(&own, mapper, &end, &tell)).ok()?;
-        Some(PortMap { socket, alive, thread })
+        Some(PortMap { socket, alive: Some(alive), thread: Some(thread) })
     }
 
     /// Closes what was opened, and ends the thread.
-    pub fn stop(self) {
-        drop(self.alive);
+    pub fn stop(mut self) {
+        self.close();
+        self.thread.take().map(JoinHandle::join);
+    }
+
+    fn close(&mut self) {
+        self.alive = None;
         // A thread that waits for a packet finds that none will come.
         let _ = SockRef::from(&self.socket).shutdown(Shutdown::Read);
-        let _ = self.thread.join();
+    }
+}
+
+impl Drop for PortMap {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

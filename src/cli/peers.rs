@@ -35,7 +35,7 @@ use crate::event::{EVENTS_MAX, Event};
 use crate::hash::Sha1;
 use crate::hostport::HostPort;
 use crate::json::Object;
-use crate::listener::{self, Listening};
+use crate::listener::Listening;
 use crate::lsd::Lsd;
 use crate::printable::printable;
 use crate::registry::{Reach, reach};
@@ -250,9 +250,9 @@ impl<'a> Search<'a> {
 
     /// Who hears us on the local network dials us.
     fn search_lan(&mut self, listening: Listening, start: Instant) -> Result<()> {
-        for socket in &listening.sockets {
-            let (socket, events) = (socket.try_clone()?, self.sender.clone());
-            let listen = move || listener::run(&socket, &events);
+        for acceptor in listening.acceptors()? {
+            let events = self.sender.clone();
+            let listen = move || acceptor.run(&events);
             self.listeners.push(Builder::new().name("listener".to_owned()).spawn(listen)?);
         }
         let events = self.sender.clone();
@@ -373,9 +373,7 @@ impl<'a> Search<'a> {
     fn stop(self) {
         // Nobody waits for room in a channel that is gone.
         drop((self.news, self.sender));
-        if let Some(listening) = &self.listening {
-            listening.close();
-        }
+        drop(self.listening);
         self.lsd.into_iter().for_each(Lsd::stop);
         let dht = self.dht.map(DhtNode::end);
         self.trackers.stop();

@@ -24,7 +24,7 @@ use crate::dht_node::{self, DhtNode, Sockets};
 use crate::event::Event;
 use crate::hash::Sha1;
 use crate::hostport::HostPort;
-use crate::listener::{self, Listening};
+use crate::listener::Listening;
 use crate::lsd::Lsd;
 use crate::metainfo::Metainfo;
 use crate::port_map::PortMap;
@@ -35,20 +35,21 @@ use crate::tracker::{Me, Report, Totals, Trackers};
 const ADDRESSES_OF_A_NAME: usize = 8;
 
 /// Where others come in.
-pub struct Doors<'env> {
-    pub listening: &'env Listening,
+pub struct Doors {
+    pub listening: Listening,
     /// Of the DHT.
     pub sockets: Option<Sockets>,
 }
 
-impl<'env> Doors<'env> {
+impl Doors {
     /// The DHT's sockets are at the port at which peers dial us if possible. Without any, others find
     /// peers. A private torrent has none (BEP 27), and a proxy takes no datagrams.
-    pub fn open(options: &Options, listening: &'env Listening) -> Doors<'env> {
+    pub fn open(options: &Options, listening: Listening) -> Doors {
         let private = options.layout.torrent().private;
         let wanted = options.dht.is_some() && !private && options.proxy.is_none();
         let open = || Sockets::open(options.listen, listening.port).ok();
-        Doors { listening, sockets: wanted.then(open).flatten() }
+        let sockets = wanted.then(open).flatten();
+        Doors { listening, sockets }
     }
 
     /// Where the DHT is reached, over IPv4 and over IPv6.
@@ -57,8 +58,10 @@ impl<'env> Doors<'env> {
     }
 }
 
-pub struct Finders<'env> {
-    listening: &'env Listening,
+/// Each of them ends when it is dropped: an error or a panic, wherever it is, leaves nobody waiting at
+/// a socket. [`stop`](Finders::stop) also says goodbye, and waits.
+pub struct Finders {
+    listening: Listening,
     trackers: Trackers,
     totals: Arc<Totals>,
     lsd: Option<Lsd>,
@@ -70,18 +73,18 @@ pub struct Finders<'env> {
     info_hash: Sha1,
 }
 
-impl<'env> Finders<'env> {
+impl Finders {
     /// Starts them all; `left` is what the first announces say.
     pub fn start<'scope>(
-        scope: &'scope Scope<'scope, 'env>,
+        scope: &'scope Scope<'scope, '_>,
         options: &Options,
-        doors: Doors<'env>,
+        doors: Doors,
         me: Me,
         left: u64,
         events: &Sender<Event>,
-    ) -> Result<Finders<'env>> {
+    ) -> Result<Finders> {
         let Doors { listening, sockets } = doors;
-        listen(scope, listening, events)?;
+        listen(scope, &listening, events)?;
         look_up(options.hosts.clone(), options.proxy.is_some(), events.clone())?;
         let totals = Arc::new(Totals::default());
         totals.left.store(left, Ordering::Relaxed);
@@ -164,9 +167,10 @@ impl<'env> Finders<'env> {
         self.tell_dht();
     }
 
-    /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer.
+    /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer. To be called when
+    /// the session's inbox is gone: who waits for room in it is joined here.
     pub fn stop(self) -> Farewell {
-        self.listening.close();
+        drop(self.listening);
         self.lsd.into_iter().for_each(Lsd::stop);
         if let Some(port_map) = self.port_map {
             port_map.stop();
@@ -223,14 +227,14 @@ fn look_up(hosts: Vec<HostPort>, proxied: bool, events: Sender<Event>) -> Result
 /// One thread for each family that we listen at.
 fn listen<'scope>(
     scope: &'scope Scope<'scope, '_>,
-    listening: &'scope Listening,
+    listening: &Listening,
     events: &Sender<Event>,
 ) -> Result<()> {
-    for socket in &listening.sockets {
+    for acceptor in listening.acceptors().context("cannot listen")? {
         let events = events.clone();
         Builder::new()
             .name("listener".to_owned())
-            .spawn_scoped(scope, move || listener::run(socket, &events))
+            .spawn_scoped(scope, move || acceptor.run(&events))
             .context("cannot start a thread")?;
     }
     Ok(())

@@ -21,7 +21,7 @@ use crate::wire::handshake::PeerId;
 
 pub struct Hands<'scope, 'env> {
     pub links: Links<'scope, 'env>,
-    pub finders: Finders<'env>,
+    pub finders: Finders,
     /// For the assembler: what the readers deliver, and where its empty chunks go.
     pub deliveries: Receiver<Delivery>,
     pub empty: Sender<Vec<u8>>,
@@ -37,12 +37,12 @@ impl<'scope, 'env> Hands<'scope, 'env> {
     pub fn start(
         scope: &'scope Scope<'scope, 'env>,
         options: &Options,
-        doors: Doors<'env>,
+        doors: Doors,
         wires: &Wires,
         (peer_id, key): (PeerId, u32),
         left: u64,
     ) -> Result<Hands<'scope, 'env>> {
-        let (listening, dht_ports) = (doors.listening, doors.dht_ports());
+        let (listening, dht_ports) = (&doors.listening, doors.dht_ports());
         let port = listening.port;
         if !listening.sockets.is_empty() {
             let _ = wires.updates.try_send(Update::Listening { port, peer_id });
@@ -67,7 +67,7 @@ impl<'scope, 'env> Hands<'scope, 'env> {
 
     /// Ends all of it, where there is nothing to go on with.
     pub fn close(self, wires: Wires) {
-        self.links.close();
+        drop(self.links);
         drop(wires.inbox);
         self.finders.stop().wait();
     }

@@ -36,12 +36,11 @@ const LEFT_UNKNOWN: u64 = 16_384;
 
 /// The session's thread, for a magnet link.
 pub fn run(options: &Options, then: Then, wires: Wires) -> Result<Summary> {
-    let listening = run::listen(options)?;
+    let doors = Doors::open(options, run::listen(options)?);
     let torrent = OnceCell::new();
     std::thread::scope(|scope| {
         let mut rng = fastrand::Rng::new();
         let ids = (PeerId::random(&mut rng), rng.u32(..));
-        let doors = Doors::open(options, &listening);
         let hands = Hands::start(scope, options, doors, &wires, ids, LEFT_UNKNOWN)?;
         let mut hunt = Hunt::new(options, wires, hands);
         let ready = match hunt.go() {

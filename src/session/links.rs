@@ -31,6 +31,7 @@ use crate::swarm::{End, Fact};
 /// two hundred threads; this is far more than they touch.
 const STACK_LEN: usize = 256 * 1024;
 
+/// Dropped, it ends all connections.
 pub struct Links<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     context: Context,
@@ -59,6 +60,7 @@ impl Supplies {
     }
 }
 
+/// Dropped, it is hung up on: both of its threads end.
 struct Open {
     socket: Socket,
     context: Context,
@@ -67,6 +69,12 @@ struct Open {
     asked: Option<Sender<Span>>,
     /// To the writer, once there is one.
     tasks: Option<Sender<Task>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
 }
 
 impl<'scope, 'env> Links<'scope, 'env> {
@@ -191,16 +199,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
 
     /// Ends a connection, at whatever stage it is.
     pub fn hang_up(&mut self, conn: ConnId) {
-        if let Some(open) = self.open.remove(&conn) {
-            let _ = open.socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// Ends all connections.
-    pub fn close(self) {
-        for open in self.open.into_values() {
-            let _ = open.socket.shutdown(Shutdown::Both);
-        }
+        self.open.remove(&conn);
     }
 }
 

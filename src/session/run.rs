@@ -62,11 +62,10 @@ pub fn run(options: &Options, mut wires: Wires) -> Result<Summary> {
         Ready::Over(summary) => return Ok(*summary),
         Ready::Go(disk) => *disk,
     };
-    let listening = listen(options)?;
-    let doors = Doors::open(options, &listening);
+    let doors = Doors::open(options, listen(options)?);
     let ids = (PeerId::random(&mut rng), rng.u32(..));
     let now = Instant::now();
-    let config = config(options, ids.0, listening.port, doors.dht_ports());
+    let config = config(options, ids.0, doors.listening.port, doors.dht_ports());
     let mut swarm = Swarm::new(config, disk.have.clone(), rng, now);
     let addrs = options.peers.clone();
     swarm.handle(now, Fact::Addresses { source: Source::User, addrs });
@@ -198,7 +197,7 @@ pub struct Run<'scope, 'env> {
     swarm: Swarm,
     links: Links<'scope, 'env>,
     web_seeds: WebSeeds,
-    finders: Finders<'env>,
+    finders: Finders,
     /// `None` where nothing is to be written.
     assembler: Option<ScopedJoinHandle<'scope, (Writing, Bitfield)>>,
     /// What may be uploaded.
@@ -425,13 +424,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
         let accounts = self.swarm.accounts();
         self.post_totals();
         let web_seeds = self.web_seeds.used(&self.swarm);
-        self.links.close();
+        drop(self.links);
         drop(self.web_seeds);
         drop(self.wires.inbox);
         if let Some(stream) = self.stream {
             stream.close();
         }
-        // After the inbox: a listener that is woken finds that nobody listens to it.
         let farewell = self.finders.stop();
         let saved = match self.assembler.map(ScopedJoinHandle::join) {
             None => Ok(()),
