@@ -58,6 +58,7 @@
 //! Layer: head.
 
 mod disk;
+mod ending;
 mod finders;
 mod hands;
 mod hunt;

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::ending::Ending;
 use super::finders::Doors;
 use super::hands::Hands;
 use super::run::{self, Disk, Ready, Run, Wires};
@@ -67,7 +68,7 @@ struct Hunt<'scope, 'env> {
     heritage: Option<Heritage>,
     wires: Wires,
     hands: Hands<'scope, 'env>,
-    outcome: Option<Result<Outcome>>,
+    ending: Ending,
 }
 
 impl<'scope, 'env> Hunt<'scope, 'env> {
@@ -87,7 +88,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
         let mut search = Search::new(wish, now);
         let addrs = options.peers.clone();
         search.handle(now, Fact::Addresses { source: Source::User, addrs });
-        Hunt { options, search, heritage: None, wires, hands, outcome: None }
+        Hunt { options, search, heritage: None, wires, hands, ending: Ending::default() }
     }
 
     /// The loop, until the info dictionary is here, or there is another end.
@@ -112,7 +113,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
             if let Some(info) = self.search.found() {
                 return Ok(info);
             }
-            if let Some(outcome) = self.outcome.take() {
+            if let Some(outcome) = self.ending.take() {
                 return Err(outcome);
             }
         }
@@ -152,8 +153,8 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
             Event::Stored(_) | Event::Streamed(_) => {}
             // There is nothing to be seen of pieces that nobody knows.
             Event::Look { .. } => {}
-            Event::Failed(err) => self.outcome = Some(Err(err)),
-            Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
+            Event::Failed(err) => self.ending.end_with(Err(err)),
+            Event::Stop => self.ending.end_with(Ok(Outcome::Stopped)),
         }
     }
 
@@ -176,7 +177,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
                     }
                     Action::HangUp { conn } => self.hands.links.hang_up(conn),
                     Action::MorePeers => self.hands.finders.more_peers(),
-                    Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
+                    Action::GiveUp => self.ending.end_with(Ok(Outcome::GaveUp)),
                     Action::Decided(decision) => {
                         self.options.trace.about(decision.topic(), &decision);
                         let _ = self.wires.updates.try_send(Update::Decided(decision));

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::disk::{keep, look, proofs, put_in_order};
+use super::ending::Ending;
 use super::finders::{self, Doors, Finders};
 use super::hands::Hands;
 use super::links::Links;
@@ -205,7 +206,7 @@ pub struct Run<'scope, 'env> {
     /// Until it has ended.
     stream: Option<Stream>,
     started: Instant,
-    outcome: Option<Result<Outcome>>,
+    ending: Ending,
 }
 
 impl<'scope, 'env> Run<'scope, 'env> {
@@ -247,7 +248,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             verified,
             stream,
             started,
-            outcome: None,
+            ending: Ending::default(),
         })
     }
 
@@ -257,7 +258,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         for event in std::mem::take(&mut self.wires.backlog) {
             self.take(event, next_tick);
         }
-        while self.outcome.is_none() {
+        while !self.ending.is_over() {
             let first = self.wires.inbox.recv_deadline(next_tick).ok();
             let now = Instant::now();
             let rest = self.wires.inbox.clone();
@@ -307,7 +308,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 fact.into_iter().for_each(|fact| self.swarm.handle(now, fact));
                 let _ = self.wires.updates.try_send(Update::Dht(report));
             }
-            Event::Streamed(End::ReaderLeft) => self.outcome = Some(Ok(Outcome::ReaderLeft)),
+            Event::Streamed(End::ReaderLeft) => self.ending.end_with(Ok(Outcome::ReaderLeft)),
             Event::Streamed(End::Whole) => {
                 self.stream = None;
                 self.check_done();
@@ -321,8 +322,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 let snapshot = self.swarm.snapshot(cells, now);
                 let _ = self.wires.updates.try_send(Update::Look(Box::new(snapshot)));
             }
-            Event::Failed(err) => self.outcome = Some(Err(err)),
-            Event::Stop => self.outcome = Some(Ok(Outcome::Stopped)),
+            Event::Failed(err) => self.ending.end_with(Err(err)),
+            Event::Stop => self.ending.end_with(Ok(Outcome::Stopped)),
         }
     }
 
@@ -380,8 +381,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Action::MorePeers => self.finders.more_peers(),
             Action::DhtNode { addr } => self.finders.dht_node(addr),
             Action::Finished => self.finished(now),
-            Action::Done => self.outcome = Some(Ok(Outcome::Complete)),
-            Action::GiveUp => self.outcome = Some(Ok(Outcome::GaveUp)),
+            Action::Done => self.ending.end_with(Ok(Outcome::Complete)),
+            Action::GiveUp => self.ending.end_with(Ok(Outcome::GaveUp)),
             Action::Decided(decision) => {
                 if self.options.trace.is_on() {
                     let (conn, addr) = decision.peer();
@@ -413,7 +414,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
     fn check_done(&mut self) {
         let done = self.swarm.complete_for_us() && self.stream.is_none();
         if done && self.options.goal.is_none() {
-            self.outcome = Some(Ok(Outcome::Complete));
+            self.ending.end_with(Ok(Outcome::Complete));
         }
     }
 
@@ -437,7 +438,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             Some(Err(_)) => Err(anyhow!("the assembler's thread panicked")),
         };
         farewell.wait();
-        let outcome = self.outcome.unwrap_or(Ok(Outcome::Stopped))?;
+        let outcome = self.ending.take().unwrap_or(Ok(Outcome::Stopped))?;
         saved?;
         let time = now.duration_since(self.started);
         Ok(Summary { outcome, status, accounts, web_seeds, time })
