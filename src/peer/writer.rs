@@ -108,17 +108,22 @@ impl Portion {
     }
 }
 
+/// However the thread ends, by a panic too: the reader finds the socket shut, and tells the swarm.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
 /// Why the thread ends: there is nobody to write to, or for.
 struct Over;
 
 impl Writer {
-    /// The thread: until the swarm drops the peer, or the peer does not take what we send. Then the
-    /// reader finds the socket shut, and tells the swarm.
+    /// The thread: until the swarm drops the peer, or the peer does not take what we send.
     pub fn run(mut self) {
         let _ = self.socket.set_write_timeout(Some(WRITE_TIMEOUT));
         self.portion.tell(&self.socket);
         while self.step().is_ok() {}
-        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Takes the tasks that wait, sends the messages, then some blocks.
@@ -308,7 +313,51 @@ fn write_within(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crossbeam_channel::unbounded;
+
     use super::*;
+    use crate::hash::Sha1;
+    use crate::trace::Trace;
+    use crate::wire::handshake::{PeerId, Reserved};
+
+    /// A writer on loopback, its orders, and the peer's end of the socket.
+    fn writer(storage: Option<Reading>, limit: Limit) -> (Writer, Sender<Task>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let (orders, tasks) = unbounded();
+        let context = Context {
+            info_hash: Sha1([1; 20]),
+            peer_id: PeerId([2; 20]),
+            pieces: None,
+            reserved: Reserved::default(),
+            trace: Trace::off(),
+        };
+        let (queue, portion) = (VecDeque::new(), Portion::default());
+        // Nobody listens to what it tells others.
+        let (asked, events) = (unbounded().0, unbounded().0);
+        let conn = ConnId(1);
+        let writer =
+            Writer { context, conn, socket, tasks, asked, events, storage, limit, queue, portion };
+        (writer, orders, peer)
+    }
+
+    /// The session holds the socket too, and learns of the end from the reader, which waits for the
+    /// peer.
+    #[test]
+    fn a_panic_shuts_the_socket() {
+        let (writer, orders, mut peer) = writer(None, Limit::none());
+        let _third_handle = writer.socket.try_clone().unwrap();
+        let mistake = Order::Upload(Span { piece: 0, begin: 0, length: 1 });
+        orders.send(Task::Order(mistake)).unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| writer.run())).is_err());
+        assert_eq!(peer.read(&mut [0]).ok(), Some(0));
+    }
 
     #[test]
     fn a_portion_follows_the_rate() {

@@ -168,6 +168,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
             queue: VecDeque::new(),
             portion: Portion::default(),
         };
+        // A panic ends this peer: the socket is shut with the writer, and its reader reports that.
         let body = move || drop(catch_unwind(AssertUnwindSafe(|| writer.run())));
         if self.spawn(format!("writer {conn}"), body).is_err() {
             self.hang_up(conn);
