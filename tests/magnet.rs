@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use support::fixture::{Fixture, Folder, Recipe, files_below};
 use support::peer::{EXTENDED, Peer, Wire, extended, handshake, id, peer_id};
-use support::run::{Ended, Run, Running};
+use support::run::{Ended, LIMIT, Run, Running};
 use support::tracker::Tracker;
 use support::{free_addr, own_ip};
 
@@ -161,15 +161,23 @@ const LIES: [Lie; 13] = [
 /// A peer that lies to everybody who dials it.
 fn liar(fixture: &Arc<Fixture>, lie: Lie) -> Peer {
     let fixture = fixture.clone();
-    Peer::listen(own_ip(), Arc::new(move |wire, n| lies(wire, n, &fixture, lie)))
+    let script = move |mut wire: Wire, n| {
+        greet(&mut wire, n, &fixture)?;
+        lies(wire, &fixture, lie)
+    };
+    Peer::listen(own_ip(), Arc::new(script))
 }
 
-fn lies(mut wire: Wire, n: usize, fixture: &Fixture, lie: Lie) -> io::Result<()> {
+/// Shakes hands; what the other side's said.
+fn greet(wire: &mut Wire, n: usize, fixture: &Fixture) -> io::Result<Vec<u8>> {
     let unique = n * 1_000_000 + fastrand::usize(..1_000_000);
     let mut hello = handshake(&fixture.info_hash, &peer_id(b"-BA0001-", unique), false);
     hello[EXTENDED.0] |= EXTENDED.1;
     wire.send(&hello)?;
-    wire.read_handshake()?;
+    wire.read_handshake()
+}
+
+fn lies(mut wire: Wire, fixture: &Fixture, lie: Lie) -> io::Result<()> {
     let info = &fixture.info;
     let size = match lie {
         Lie::Size(size) => size.to_owned(),
@@ -242,4 +250,29 @@ fn p36_names_that_climb_stay_below() {
     ended.expect(3);
     let strays = files_below(&folder.0);
     assert!(strays.iter().all(|path| path.starts_with(&out)), "{strays:?}");
+}
+
+/// Whether the torrent is private is in the metadata: until then we are a node of the DHT, and then we
+/// are not, and do not say so.
+#[test]
+fn a_private_torrent_is_not_offered_the_dht_once_that_is_known() {
+    let fixture = Arc::new(Recipe::file("private.bin", 50_000).private().make());
+    let (sender, handshakes) = crossbeam_channel::unbounded();
+    let known = fixture.clone();
+    let script = move |mut wire: Wire, n| {
+        let _ = sender.send(greet(&mut wire, n, &known)?);
+        lies(wire, &known, Lie::None)
+    };
+    let peer = Peer::listen(own_ip(), Arc::new(script));
+    let folder = Folder::new("magnet-private");
+    let nobody = free_addr().to_string();
+    let mut running = Run::piecemeal(&["get", "--listen", &own_ip().to_string(), "--port", "0"])
+        .args(["--no-lsd", "--no-port-map", "--dht-bootstrap", &nobody, "-d"])
+        .arg(&folder.0)
+        .arg(with_peers(&fixture, &[peer.addr]))
+        .start();
+    let offers_dht = || handshakes.recv_timeout(LIMIT).expect("a handshake")[27] & 1 != 0;
+    assert_eq!([offers_dht(), offers_dht()], [true, false], "as a stranger, and as private");
+    running.interrupt();
+    running.finish(LIMIT).expect(130);
 }

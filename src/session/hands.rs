@@ -14,6 +14,7 @@ use super::links::{Links, Supplies, chunk_pool};
 use super::run::Wires;
 use super::{Options, Update};
 use crate::event::{DELIVERIES_MAX, Delivery};
+use crate::metainfo::Metainfo;
 use crate::peer::Context;
 use crate::peer::reader::Outlets;
 use crate::tracker::Me;
@@ -27,7 +28,7 @@ pub struct Hands<'scope, 'env> {
     pub empty: Sender<Vec<u8>>,
     pub peer_id: PeerId,
     pub port: u16,
-    /// Where our node of the DHT is reached, over IPv4 and over IPv6.
+    /// Where our node of the DHT is reached, over IPv4 and over IPv6; nowhere for a private torrent.
     pub dht_ports: [Option<u16>; 2],
     pub started: Instant,
 }
@@ -54,15 +55,25 @@ impl<'scope, 'env> Hands<'scope, 'env> {
         let me =
             Me { info_hash, peer_id: peer_id.0, port, key, both, proxy: options.proxy.clone() };
         let finders = Finders::start(scope, options, doors, me, left, &wires.events)?;
-        let pieces = torrent.is_known().then(|| torrent.geometry.pieces());
-        let (reserved, trace) = (options.reserved, options.trace);
-        let reserved = reserved.with_dht(reserved.fast() && dht_ports != [None; 2]);
-        let context = Context { info_hash, peer_id, pieces, reserved, trace };
+        let context = context(options, peer_id, dht_ports);
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);
         let (empty_in, empty) = chunk_pool();
         let outlets = Outlets { events: wires.events.clone(), deliveries: deliveries_in, empty };
         let links = Links::new(scope, context, outlets, Supplies::new(options));
         Ok(Hands { links, finders, deliveries, empty: empty_in, peer_id, port, dht_ports, started })
+    }
+
+    /// The metadata of a magnet link is here.
+    pub fn learned(&mut self, torrent: &Metainfo) {
+        self.finders.learned(torrent);
+        if torrent.private {
+            self.dht_ports = [None; 2];
+        }
+    }
+
+    /// What the threads of a connection are to know, by what is known now.
+    pub fn context(&self, options: &Options) -> Context {
+        context(options, self.peer_id, self.dht_ports)
     }
 
     /// Ends all of it, where there is nothing to go on with.
@@ -71,4 +82,13 @@ impl<'scope, 'env> Hands<'scope, 'env> {
         drop(wires.inbox);
         self.finders.stop().wait();
     }
+}
+
+fn context(options: &Options, peer_id: PeerId, dht_ports: [Option<u16>; 2]) -> Context {
+    let torrent = options.layout.torrent();
+    let (info_hash, trace) = (torrent.info_hash, options.trace);
+    let pieces = torrent.is_known().then(|| torrent.geometry.pieces());
+    // Minimal peers refuse what is beyond the least; then the DHT's bit is left out too.
+    let dht = options.reserved.fast() && dht_ports != [None; 2];
+    Context { info_hash, peer_id, pieces, reserved: options.reserved.with_dht(dht), trace }
 }

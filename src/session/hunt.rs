@@ -207,7 +207,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
             return Ok(Ready::Over(Box::new(self.summary(Outcome::Complete))));
         };
         let options = torrent.get_or_init(|| options);
-        self.hands.finders.learned(options.layout.torrent());
+        self.hands.learned(options.layout.torrent());
         let private = options.layout.torrent().private;
         if (private || options.layout.root().symlink_metadata().is_ok())
             && let Some(heritage) = &mut self.heritage
@@ -231,11 +231,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
         rng: fastrand::Rng,
     ) -> Result<Summary> {
         let (now, hands) = (Instant::now(), self.hands);
-        let dht_ports = match options.layout.torrent().private {
-            true => [None; 2],
-            false => hands.dht_ports,
-        };
-        let config = run::config(options, hands.peer_id, hands.port, dht_ports);
+        let config = run::config(options, hands.peer_id, hands.port, hands.dht_ports);
         let mut swarm = Swarm::new(config, disk.have.clone(), rng, now);
         if let Some(heritage) = self.heritage {
             swarm.inherit(heritage, now);

@@ -87,9 +87,10 @@ impl<'scope, 'env> Links<'scope, 'env> {
         Links { scope, context, outlets, supplies, open: HashMap::new() }
     }
 
-    /// The torrent is known: so many pieces, and this is where verified ones are read from.
-    pub fn know(&mut self, pieces: u32, storage: Reading) {
-        self.context.pieces = Some(pieces);
+    /// The torrent is known: this is what connections begin with from now on, and where verified
+    /// pieces are read from.
+    pub fn know(&mut self, context: Context, storage: Reading) {
+        self.context = context;
         let conns: Vec<ConnId> = self.open.keys().copied().collect();
         conns
             .into_iter()

@@ -220,11 +220,12 @@ impl<'scope, 'env> Run<'scope, 'env> {
         hands: Hands<'scope, 'env>,
     ) -> Result<Run<'scope, 'env>> {
         let Disk { writing, reading, have } = disk;
+        let context = hands.context(options);
         let Hands { mut links, finders, deliveries, empty, started, .. } = hands;
         let hashes = options.layout.torrent().piece_hashes.clone();
         let verified = proofs(&hashes, &have);
         let stream = stream(options, &reading, &wires.events)?;
-        links.know(have.len(), reading);
+        links.know(context, reading);
         let events = wires.events.clone();
         let start_assembler = |writing| {
             let assembler = Assembler::new(hashes, writing, have, events).traced(options.trace);
