@@ -71,6 +71,9 @@ pub struct Writer {
     pub limit: Limit,
     pub queue: VecDeque<(Verified, Span)>,
     pub portion: Portion,
+    /// Bytes that the limit lets pass, and for which there is no block any more: never more than one
+    /// portion, and the next one counts it.
+    pub granted: usize,
 }
 
 /// How much goes out in one call, measured by how long that takes.
@@ -194,21 +197,18 @@ impl Writer {
         self.say(&Message::Extended(id, data.to_bytes()), bytes);
     }
 
-    /// Sends blocks from the front of the queue.
+    /// Sends blocks from the front of the queue. They stay there until it is their turn, so that they
+    /// can be taken back.
     fn upload(&mut self) -> Result<(), Over> {
-        let portion = self.portion.0.min(self.limit.portion());
-        let (mut spans, mut len) = (Vec::new(), 0);
-        while let Some(&(verified, span)) = self.queue.front()
-            && (spans.is_empty() || len + span.length as usize <= portion)
-        {
-            self.queue.pop_front();
-            len += span.length as usize;
-            spans.push((verified, span));
-        }
-        if spans.is_empty() {
+        let Some((_, first)) = self.queue.front() else { return Ok(()) };
+        let portion = self.portion.0.min(self.limit.portion()).max(first.length as usize);
+        self.hold_back(self.fitting(portion).1)?;
+        let (count, len) = self.fitting(self.granted);
+        if count == 0 {
             return Ok(());
         }
-        self.hold_back(len as u64)?;
+        self.granted -= len;
+        let spans: Vec<(Verified, Span)> = self.queue.drain(..count).collect();
         let began = Instant::now();
         self.send(&spans)?;
         let next = self.portion.after(len, began.elapsed());
@@ -220,14 +220,26 @@ impl Writer {
         self.events.send(Event::Fact(sent)).map_err(|_| Over)
     }
 
-    /// Waits for the turn that the limit gives us; orders are taken meanwhile.
-    fn hold_back(&mut self, bytes: u64) -> Result<(), Over> {
-        let until = Instant::now() + self.limit.take(bytes);
+    /// How many blocks at the front of the queue have no more than so many bytes together, and how
+    /// many they have.
+    fn fitting(&self, bytes: usize) -> (usize, usize) {
+        let (mut count, mut len) = (0, 0);
+        for (_, span) in &self.queue {
+            if bytes < len + span.length as usize {
+                break;
+            }
+            (count, len) = (count + 1, len + span.length as usize);
+        }
+        (count, len)
+    }
+
+    /// Waits until the limit lets so many bytes pass. All orders that come by then are taken: they may
+    /// be about what waits.
+    fn hold_back(&mut self, bytes: usize) -> Result<(), Over> {
+        let until = Instant::now() + self.limit.take(bytes.saturating_sub(self.granted) as u64);
+        self.granted = self.granted.max(bytes);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
             let mut bytes = Vec::new();
             match self.tasks.recv_timeout(left) {
                 Ok(task) => self.take(task, &mut bytes)?,
@@ -321,6 +333,8 @@ mod tests {
 
     use super::*;
     use crate::hash::Sha1;
+    use crate::storage::fixture::{Folder, plant, torrent};
+    use crate::storage::{Aside, Layout};
     use crate::trace::Trace;
     use crate::wire::handshake::{PeerId, Reserved};
 
@@ -341,9 +355,20 @@ mod tests {
         let (queue, portion) = (VecDeque::new(), Portion::default());
         // Nobody listens to what it tells others.
         let (asked, events) = (unbounded().0, unbounded().0);
-        let conn = ConnId(1);
-        let writer =
-            Writer { context, conn, socket, tasks, asked, events, storage, limit, queue, portion };
+        let (conn, granted) = (ConnId(1), 0);
+        let writer = Writer {
+            context,
+            conn,
+            socket,
+            tasks,
+            asked,
+            events,
+            storage,
+            limit,
+            queue,
+            portion,
+            granted,
+        };
         (writer, orders, peer)
     }
 
@@ -357,6 +382,34 @@ mod tests {
         orders.send(Task::Order(mistake)).unwrap();
         assert!(catch_unwind(AssertUnwindSafe(|| writer.run())).is_err());
         assert_eq!(peer.read(&mut [0]).ok(), Some(0));
+    }
+
+    /// Whoever is choked, or has cancelled, while the limit makes it wait.
+    #[test]
+    fn what_waits_for_its_turn_can_be_taken_back() {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(&[("", 32_768)], 16_384), folder.path());
+        plant(&layout);
+        let upload = |piece| {
+            let verified = layout.torrent().piece_hashes.trust(piece).expect("a piece");
+            (verified, layout.geometry().whole(piece))
+        };
+        let reading = Reading::open(layout.clone(), Aside::default()).unwrap();
+        let (mut writer, orders, mut peer) = writer(Some(reading), Limit::of(200_000));
+        writer.queue.push_back(upload(0));
+        orders.send(Task::Order(Order::WithdrawAll)).unwrap();
+        orders.send(Task::Order(Order::Say(Message::Choke))).unwrap();
+        let (verified, span) = upload(1);
+        orders.send(Task::Upload(verified, span)).unwrap();
+        let _ = writer.upload();
+        let mut said = [0; 5 + BLOCK_HEADER_LEN];
+        peer.read_exact(&mut said).unwrap();
+        let mut expected = Vec::new();
+        Message::Choke.encode(&mut expected);
+        Message::Block(span).encode(&mut expected);
+        assert_eq!(said[..], expected);
+        // The second block went in the first one's turn.
+        assert_eq!((writer.granted, writer.queue.len()), (0, 0));
     }
 
     #[test]

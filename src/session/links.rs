@@ -168,6 +168,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
             limit: self.supplies.upload_limit.clone(),
             queue: VecDeque::new(),
             portion: Portion::default(),
+            granted: 0,
         };
         // A panic ends this peer: the socket is shut with the writer, and its reader reports that.
         let body = move || drop(catch_unwind(AssertUnwindSafe(|| writer.run())));
