@@ -34,16 +34,8 @@ const PACKET_MAX: usize = 1_100;
 pub struct Report {
     pub gateway: Ipv4Addr,
     news: News,
-}
-
-impl Report {
-    /// The number under which our TCP port can be dialled from outside.
-    pub fn outside(&self) -> Option<u16> {
-        match self.news {
-            News::Open { transport: Transport::Tcp, outside, .. } => Some(outside),
-            _ => None,
-        }
-    }
+    /// The number under which our TCP port can be dialled from outside now; `None`: it cannot.
+    pub outside: Option<u16>,
 }
 
 impl fmt::Display for Report {
@@ -61,7 +53,9 @@ impl fmt::Display for Report {
                 write!(f, " ({protocol})")
             }
             News::Refused { protocol, result } => {
-                write!(f, "router {gateway}: opens no port, {} code {result}", name(protocol))
+                let further = if self.outside.is_some() { " further" } else { "" };
+                let name = name(protocol);
+                write!(f, "router {gateway}: opens no{further} port, {name} code {result}")
             }
             News::Silent => write!(f, "router {gateway}: does not answer PCP or NAT-PMP"),
         }
@@ -99,7 +93,7 @@ impl PortMap {
         let mut nonce = [0; 12];
         fastrand::fill(&mut nonce);
         let mapper = Mapper::new(port, client, nonce, Instant::now());
-        let tell = move |news| report(Report { gateway, news });
+        let tell = move |news, outside| report(Report { gateway, news, outside });
         let thread = Builder::new().name("port map".to_owned());
         let thread = thread.spawn(move || run(&own, mapper, &end, &tell)).ok()?;
         Some(PortMap { socket, alive: Some(alive), thread: Some(thread) })
@@ -129,20 +123,54 @@ fn run(
     socket: &UdpSocket,
     mut mapper: Mapper,
     end: &Receiver<std::convert::Infallible>,
-    tell: &dyn Fn(News),
+    tell: &dyn Fn(News, Option<u16>),
 ) {
     let mut packet = [0; PACKET_MAX];
     while end.try_recv() != Err(TryRecvError::Disconnected) {
         let (packets, news) = mapper.due(Instant::now());
         packets.iter().for_each(|packet| drop(socket.send(packet)));
-        news.into_iter().for_each(tell);
+        news.into_iter().for_each(|news| tell(news, mapper.outside()));
         let wait = mapper.deadline().saturating_duration_since(Instant::now());
         // Zero would mean for ever.
         let _ = socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))));
         // No router at that port, or none at all: the tries go on, and end.
         if let Ok(len) = socket.recv(&mut packet) {
-            mapper.heard(&packet[..len], Instant::now()).into_iter().for_each(tell);
+            let news = mapper.heard(&packet[..len], Instant::now());
+            news.into_iter().for_each(|news| tell(news, mapper.outside()));
         }
     }
     mapper.farewell().iter().for_each(|packet| drop(socket.send(packet)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the session is told goes with what the router says, in both directions.
+    #[test]
+    fn a_port_is_reported_while_it_is_open() {
+        let router = UdpSocket::bind("127.0.0.1:0").unwrap();
+        router.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ours.connect(router.local_addr().unwrap()).unwrap();
+        let own = ours.try_clone().unwrap();
+        let (alive, end) = bounded(0);
+        let (sender, reports) = crossbeam_channel::unbounded();
+        let mapper = Mapper::new(6881, Ipv4Addr::LOCALHOST, [1; 12], Instant::now());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                run(&own, mapper, &end, &move |_, outside| _ = sender.send(outside))
+            });
+            let mut packet = [0; PACKET_MAX];
+            let (_, from) = router.recv_from(&mut packet).unwrap();
+            let say = |bytes: &[u8]| {
+                router.send_to(bytes, from).unwrap();
+                reports.recv_timeout(Duration::from_secs(20)).unwrap()
+            };
+            assert_eq!(say(b"\0\x82\0\0\0\0\0\x01\x1a\xe1\x1b\x58\0\0\x0e\x10"), Some(7000));
+            assert_eq!(say(b"\0\x82\0\x02\0\0\0\x01"), None);
+            drop(alive);
+            SockRef::from(&ours).shutdown(Shutdown::Read).unwrap();
+        });
+    }
 }

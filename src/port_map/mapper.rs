@@ -34,9 +34,9 @@ const SULK: Duration = Duration::from_secs(1800);
 pub enum News {
     /// This port of ours can be reached from outside, under that number.
     Open { transport: Transport, port: u16, outside: u16, protocol: Protocol },
-    /// The router refused.
+    /// The router refuses, from the beginning or from now on.
     Refused { protocol: Protocol, result: u16 },
-    /// It never answered.
+    /// It does not answer, or does so no more.
     Silent,
 }
 
@@ -58,6 +58,13 @@ struct Wish {
     outside: Option<u16>,
 }
 
+impl Wish {
+    /// Whether it was refused, and its time has not come again.
+    fn sulks(&self, now: Instant) -> bool {
+        self.tries == 0 && now < self.next && self.outside.is_none()
+    }
+}
+
 impl Mapper {
     pub fn new(port: u16, client: Ipv4Addr, nonce: Nonce, now: Instant) -> Mapper {
         let wishes = [Transport::Tcp, Transport::Udp].map(|transport| Wish {
@@ -67,6 +74,11 @@ impl Mapper {
             outside: None,
         });
         Mapper { client, nonce, port, protocol: None, wishes }
+    }
+
+    /// The number under which our TCP port can be dialled from outside, while it can.
+    pub fn outside(&self) -> Option<u16> {
+        self.wishes[0].outside
     }
 
     /// When something is due.
@@ -114,11 +126,17 @@ impl Mapper {
                 }
                 None
             }
-            Answer::Refused { protocol, result } => {
+            Answer::Refused { transport, protocol, result } => {
                 // It says so of each port; once is enough.
-                let known = self.wishes.iter().all(|wish| wish.tries == 0 && now < wish.next);
-                self.wishes.iter_mut().for_each(|wish| (wish.tries, wish.next) = (0, now + SULK));
-                (!known).then_some(News::Refused { protocol, result })
+                let known = self.wishes.iter().any(|wish| wish.sulks(now));
+                let mut lost = false;
+                for wish in &mut self.wishes {
+                    if transport.is_none_or(|transport| transport == wish.transport) {
+                        lost |= wish.outside.is_some();
+                        (wish.tries, wish.next, wish.outside) = (0, now + SULK, None);
+                    }
+                }
+                (lost || !known).then_some(News::Refused { protocol, result })
             }
             Answer::Open { transport, port, outside, lifetime, nonce } => {
                 let foreign = nonce.is_some_and(|nonce| nonce != self.nonce);
@@ -202,6 +220,36 @@ mod tests {
         assert_eq!(mapper.heard(&open(&renewal[0], 7000), now), None);
         let last: Vec<_> = mapper.farewell().iter().map(|packet| packet[6..].to_vec()).collect();
         assert_eq!(last, [[0; 6], [0; 6]]);
+    }
+
+    /// It is not reachable any more, and when it is again that is news, be it under the same number.
+    #[test]
+    fn what_a_router_does_not_renew_is_lost() {
+        let start = Instant::now();
+        for refused in [true, false] {
+            let (mut mapper, mut now) = (mapper(start), start);
+            mapper.due(now);
+            mapper.heard(b"\0\x81\0\x01\0\0\0\0", now);
+            let (packets, _) = mapper.due(now);
+            assert!(mapper.heard(&open(&packets[0], 7000), now).is_some());
+            assert!(mapper.heard(&open(&packets[1], 7001), now).is_some());
+            // That the other port is refused does not change it.
+            mapper.heard(b"\0\x81\0\x02\0\0\0\0", now);
+            assert_eq!(mapper.outside(), Some(7000));
+            now = mapper.deadline();
+            let mut news = None;
+            while news.is_none() {
+                let (packets, silent) = mapper.due(now);
+                news = silent;
+                if refused && !packets.is_empty() {
+                    news = mapper.heard(b"\0\x82\0\x02\0\0\0\0", now);
+                }
+                now = mapper.deadline();
+            }
+            assert_eq!((news == Some(News::Silent), mapper.outside()), (!refused, None));
+            assert!(mapper.heard(&open(&packets[0], 7000), now).is_some());
+            assert_eq!(mapper.outside(), Some(7000));
+        }
     }
 
     #[test]

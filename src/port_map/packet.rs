@@ -82,8 +82,8 @@ pub enum Answer {
     Open { transport: Transport, port: u16, outside: u16, lifetime: u32, nonce: Option<Nonce> },
     /// It speaks this protocol, and not the one it was asked in.
     Speaks(Protocol),
-    /// No, with the code of its protocol.
-    Refused { protocol: Protocol, result: u16 },
+    /// No, with the code of its protocol; not every answer of PCP says to which wish.
+    Refused { transport: Option<Transport>, protocol: Protocol, result: u16 },
 }
 
 impl Answer {
@@ -91,29 +91,33 @@ impl Answer {
     pub fn from_bytes(bytes: &[u8]) -> Option<Answer> {
         let u16_at = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
         let u32_at = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let pcp_transport = match bytes.get(36) {
+            Some(6) => Some(Transport::Tcp),
+            Some(17) => Some(Transport::Udp),
+            _ => None,
+        };
+        let pmp_transport = |op| if op == 129 { Transport::Udp } else { Transport::Tcp };
         match *bytes {
             [2, 129 | 128, _, 1, ..] => Some(Answer::Speaks(Protocol::Pcp)),
             [2, 129, _, 0, ..] => {
-                let transport = match bytes.get(36)? {
-                    6 => Transport::Tcp,
-                    17 => Transport::Udp,
-                    _ => return None,
-                };
+                let transport = pcp_transport?;
                 let nonce = Some(bytes.get(24..36)?.try_into().ok()?);
                 let (port, outside) = (u16_at(40)?, u16_at(42)?);
                 Some(Answer::Open { transport, port, outside, lifetime: u32_at(4)?, nonce })
             }
             [2, 129, _, result, ..] => {
-                Some(Answer::Refused { protocol: Protocol::Pcp, result: result.into() })
+                let (transport, protocol) = (pcp_transport, Protocol::Pcp);
+                Some(Answer::Refused { transport, protocol, result: result.into() })
             }
             [0, 128..=130, 0, 1, ..] => Some(Answer::Speaks(Protocol::NatPmp)),
             [0, op @ (129 | 130), 0, 0, ..] => {
-                let transport = if op == 129 { Transport::Udp } else { Transport::Tcp };
+                let transport = pmp_transport(op);
                 let (port, outside) = (u16_at(8)?, u16_at(10)?);
                 Some(Answer::Open { transport, port, outside, lifetime: u32_at(12)?, nonce: None })
             }
-            [0, 129 | 130, ..] => {
-                Some(Answer::Refused { protocol: Protocol::NatPmp, result: u16_at(2)? })
+            [0, op @ (129 | 130), ..] => {
+                let (transport, protocol) = (Some(pmp_transport(op)), Protocol::NatPmp);
+                Some(Answer::Refused { transport, protocol, result: u16_at(2)? })
             }
             _ => None,
         }
@@ -158,14 +162,19 @@ mod tests {
         check(&pcp, Some(Answer::Open { transport, port, outside: 6881, lifetime: 7200, nonce }));
         check(&pcp[..43], None);
         pcp[3] = 8;
-        check(&pcp, Some(Answer::Refused { protocol: Protocol::Pcp, result: 8 }));
+        let (protocol, result) = (Protocol::Pcp, 8);
+        let refused = |transport| Some(Answer::Refused { transport, protocol, result });
+        check(&pcp, refused(Some(transport)));
+        check(&pcp[..24], refused(None));
         check(b"\0\x81\0\x01\0\0\0\0", Some(Answer::Speaks(Protocol::NatPmp)));
         check(b"\x02\x80\0\x01\0\0\0\0", Some(Answer::Speaks(Protocol::Pcp)));
         let open = b"\0\x82\0\0\0\0\0\x05\x1a\xe1\x1a\xe2\0\0\x0e\x10";
         let outside = 6882;
         let lifetime = 3600;
         check(open, Some(Answer::Open { transport, port, outside, lifetime, nonce: None }));
-        check(b"\0\x82\0\x02", Some(Answer::Refused { protocol: Protocol::NatPmp, result: 2 }));
+        let (protocol, result) = (Protocol::NatPmp, 2);
+        let transport = Some(transport);
+        check(b"\0\x82\0\x02", Some(Answer::Refused { transport, protocol, result }));
         check(b"", None);
         check(b"\x07\x07\x07\x07", None);
     }

@@ -161,10 +161,13 @@ impl Finders {
         self.totals.uploaded.store(uploaded, Ordering::Relaxed);
     }
 
-    /// A router passes this port of its own on to ours: trackers are told of it from now on.
-    pub fn mapped(&self, outside: u16) {
-        self.totals.outside_port.store(outside, Ordering::Relaxed);
-        self.tell_dht();
+    /// The port that a router passes on to ours, or none does any more: who asks where we can be
+    /// dialled is told so from now on.
+    pub fn mapped(&self, outside: Option<u16>) {
+        let outside = outside.unwrap_or(0);
+        if self.totals.outside_port.swap(outside, Ordering::Relaxed) != outside {
+            self.tell_dht();
+        }
     }
 
     /// Nobody new is wanted. The farewell takes as long as a tracker takes to answer. To be called when
@@ -263,5 +266,31 @@ pub fn dht_fact(report: &dht_node::Report) -> Option<Fact> {
             Some(Fact::DhtSearched { answered: searched.answered })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::magnet::Magnet;
+    use crate::storage::Layout;
+
+    #[test]
+    fn a_routers_port_is_told_while_it_is_open() {
+        let info_hash = Sha1([1; 20]);
+        let torrent = Arc::new(Metainfo::from_magnet(&Magnet::new(info_hash)));
+        let options = Options { port_map: false, ..Options::at(Layout::below(torrent, ".")) };
+        let (events, _inbox) = crossbeam_channel::bounded(1);
+        let doors = Doors { listening: Listening::nowhere(), sockets: None };
+        let (peer_id, port, key, both, proxy) = ([2; 20], 6881, 0, false, None);
+        let me = Me { info_hash, peer_id, port, key, both, proxy };
+        std::thread::scope(|scope| {
+            let finders = Finders::start(scope, &options, doors, me, 0, &events).unwrap();
+            assert_eq!(finders.totals.port(port), 6881);
+            for (outside, told) in [(Some(7000), 7000), (None, 6881), (Some(7000), 7000)] {
+                finders.mapped(outside);
+                assert_eq!(finders.totals.port(port), told);
+            }
+        });
     }
 }

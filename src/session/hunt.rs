@@ -146,7 +146,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
             }
             Event::PortMap(report) => {
                 self.options.trace.about("swarm", &report);
-                report.outside().into_iter().for_each(|port| self.hands.finders.mapped(port));
+                self.hands.finders.mapped(report.outside);
                 let _ = self.wires.updates.try_send(Update::PortMap(report));
             }
             // Nobody writes pieces yet, or reads them.

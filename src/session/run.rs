@@ -316,7 +316,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
             }
             Event::PortMap(report) => {
                 self.options.trace.about("swarm", &report);
-                report.outside().into_iter().for_each(|port| self.finders.mapped(port));
+                self.finders.mapped(report.outside);
                 let _ = self.wires.updates.try_send(Update::PortMap(report));
             }
             Event::Look { cells } => {
