@@ -19,6 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::answer::packed;
@@ -41,6 +42,10 @@ const PEERS_LEN_MAX: usize = 1280 - 48 - 20;
 /// A connection id is good for at least two minutes (BEP 15), in steps of this.
 const STEP: Duration = Duration::from_secs(30);
 const STEPS: u64 = 4;
+
+/// The pause after an error that we do not know: it may stay for a while, and must not keep a core busy.
+/// Short enough that the socket's buffer holds what comes meanwhile.
+const REST: Duration = Duration::from_millis(50);
 
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
@@ -74,10 +79,23 @@ impl Ids {
 
 /// The thread: until the tracker stops.
 pub fn serve(socket: &UdpSocket, desk: &Desk, stop: &AtomicBool) {
+    serve_what(&mut |packet| socket.recv_from(packet), socket, desk, stop);
+}
+
+/// How many bytes, and from whom.
+type Received = io::Result<(usize, SocketAddr)>;
+
+/// Answers what is received, wherever that comes from.
+fn serve_what(
+    receive: &mut dyn FnMut(&mut [u8]) -> Received,
+    socket: &UdpSocket,
+    desk: &Desk,
+    stop: &AtomicBool,
+) {
     let ids = Ids { key: RandomState::new(), start: Instant::now() };
     let mut packet = [0; PACKET_MAX];
     loop {
-        let received = socket.recv_from(&mut packet);
+        let received = receive(&mut packet);
         if stop.load(Ordering::SeqCst) {
             return;
         }
@@ -85,7 +103,12 @@ pub fn serve(socket: &UdpSocket, desk: &Desk, stop: &AtomicBool) {
             Ok(received) => received,
             // An earlier answer met a closed port; that says nothing about the next request.
             Err(err) if is_about_another(&err) => continue,
-            Err(_) => return,
+            // Out of memory, most likely. The socket is as good as before: what waits there, and
+            // who comes later, is answered when this has passed.
+            Err(_) => {
+                thread::sleep(REST);
+                continue;
+            }
         };
         let request = packet.get(..len).unwrap_or_default();
         if let Some(answer) = answer(request, from, &ids, desk, Instant::now()) {
@@ -258,6 +281,7 @@ fn error(transaction: u32, text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tracker_server::{self, keeper};
 
     #[test]
     fn an_id_is_good_for_two_minutes_at_its_address_only() {
@@ -273,6 +297,37 @@ mod tests {
             let others = Ids { key: RandomState::new(), start };
             assert!(!others.is_good(id, here, at(issued)));
         }
+    }
+
+    /// The system may be short of memory for a moment, or say what nobody has foreseen.
+    #[test]
+    fn an_error_is_not_the_end() {
+        let options = tracker_server::Options::default();
+        let (sightings, _) = crossbeam_channel::bounded(1);
+        let registry = tracker_server::registry(&options);
+        let (desk, _keeper) = keeper::open(registry, &options, sightings);
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.send(&[&MAGIC.to_be_bytes()[..], &[0; 8]].concat()).unwrap();
+        let (stop, mut calls) = (AtomicBool::new(false), 0);
+        serve_what(
+            &mut |packet| {
+                calls += 1;
+                // The last call is the knock at the end.
+                stop.store(calls == 4, Ordering::SeqCst);
+                match calls {
+                    3 => server.recv_from(packet),
+                    _ => Err(io::ErrorKind::OutOfMemory.into()),
+                }
+            },
+            &server,
+            &desk,
+            &stop,
+        );
+        assert_eq!(calls, 4);
+        assert_eq!(client.recv(&mut [0; 64]).unwrap(), 16);
     }
 
     #[test]
