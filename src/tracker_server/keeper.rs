@@ -5,14 +5,16 @@
 //! desk ◄────────────── Reply ───────────────────────┘
 //! ```
 //!
-//! The keeper ends when the last desk has gone.
+//! The keeper ends when the last desk has gone. Should it end before, by a mistake of ours, every desk
+//! learns of it, whatever has become of its call.
 //!
 //! Layer: hands. The keeper owns the registry and the sums; a desk owns nothing.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::Options;
 use super::status::{Stats, Tally};
@@ -90,24 +92,30 @@ pub struct Desk {
     calls: Sender<Call>,
     reply: Sender<Reply>,
     replies: Receiver<Reply>,
+    /// Hangs up when the keeper has gone.
+    gone: Receiver<Infallible>,
 }
 
 impl Desk {
-    fn new(calls: Sender<Call>) -> Desk {
+    fn new(calls: Sender<Call>, gone: Receiver<Infallible>) -> Desk {
         let (reply, replies) = bounded(1);
-        Desk { calls, reply, replies }
+        Desk { calls, reply, replies, gone }
     }
 
     /// One for another thread.
     pub fn another(&self) -> Desk {
-        Desk::new(self.calls.clone())
+        Desk::new(self.calls.clone(), self.gone.clone())
     }
 
     /// Asks and waits. `None` if the keeper has gone.
     pub fn ask(&self, source: SocketAddr, question: Question) -> Option<Reply> {
         let source = source.ip().to_canonical();
         self.calls.send(Call { source, question, reply: self.reply.clone() }).ok()?;
-        self.replies.recv().ok()
+        // The reply's channel tells nothing of a keeper that has gone: we hold a sender of it.
+        select! {
+            recv(self.replies) -> reply => reply.ok(),
+            recv(self.gone) -> _ => None,
+        }
     }
 }
 
@@ -120,11 +128,14 @@ pub struct Keeper {
     missed: u64,
     tally: Tally,
     start: Instant,
+    /// Never carries anything: that it is gone is the message.
+    _here: Sender<Infallible>,
 }
 
 /// The keeper, to be run in a thread of its own, and the first desk.
 pub fn open(registry: Registry, options: &Options, watcher: Sender<Sighting>) -> (Desk, Keeper) {
     let (calls, inbox) = bounded(CALLS_MAX);
+    let (here, gone) = bounded(0);
     let keeper = Keeper {
         registry,
         torrents: options.torrents.clone(),
@@ -133,8 +144,9 @@ pub fn open(registry: Registry, options: &Options, watcher: Sender<Sighting>) ->
         missed: 0,
         tally: Tally::default(),
         start: Instant::now(),
+        _here: here,
     };
-    (Desk::new(calls), keeper)
+    (Desk::new(calls, gone), keeper)
 }
 
 impl Keeper {
@@ -217,6 +229,33 @@ impl Keeper {
             interval: self.registry.interval(),
             tally: self.tally,
             torrents: self.torrents.iter().map(row).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker_server;
+
+    /// A channel keeps what is in it when its receiver has gone, and with it whatever would be dropped.
+    #[test]
+    fn nobody_waits_for_a_keeper_that_has_gone() {
+        let options = Options::default();
+        let source = SocketAddr::from(([127, 0, 0, 1], 1));
+        for taken in [true, false] {
+            let (desk, keeper) = open(tracker_server::registry(&options), &options, bounded(1).0);
+            let (told, outcome) = bounded(1);
+            std::thread::spawn(move || told.send(desk.ask(source, Question::Stats).is_some()));
+            if taken {
+                drop(keeper.inbox.recv().expect("a call"));
+            } else {
+                while keeper.inbox.is_empty() {
+                    std::thread::yield_now();
+                }
+            }
+            drop(keeper);
+            assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(false), "taken: {taken}");
         }
     }
 }
