@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::bitfield::Bitfield;
 use crate::resume;
-use crate::storage::folder::{Access, Folder, Status};
+use crate::storage::folder::{Access, Folder, Status, is_shortage};
 use crate::storage::{Aside, Layout};
 use pieces::{Job, News};
 
@@ -83,7 +83,7 @@ pub fn start(layout: &Layout, force: bool, progress: Progress) -> Result<Option<
         Some(kept) => (kept.have, kept.doubt, true),
         None => (Bitfield::new(pieces), Bitfield::full(pieces), false),
     };
-    let aside = Aside::load(layout);
+    let aside = Aside::load(layout)?;
     let Some(found) = run_with(layout, &aside, &wanted, progress)? else { return Ok(None) };
     // What a resume file vouches for is where it was; of the rest the check has found out.
     let aside = aside.only(|piece| have.contains(piece) || found.aside.contains(piece));
@@ -96,7 +96,8 @@ pub fn start(layout: &Layout, force: bool, progress: Progress) -> Result<Option<
     Ok(Some(Existing { have, differ, sound, aside, resumed }))
 }
 
-/// Checks the `wanted` pieces in the files. `None` if `progress` stopped it.
+/// Checks the `wanted` pieces in the files. `None` if `progress` stopped it. What cannot be looked at
+/// since we lack descriptors or memory is an error, and neither missing nor wrong.
 pub fn run(layout: &Layout, wanted: &Bitfield, progress: Progress) -> Result<Option<Found>> {
     run_with(layout, &Aside::default(), wanted, progress)
 }
@@ -119,16 +120,26 @@ pub fn run_with(
             return Err(err).with_context(|| format!("cannot open {}", layout.folder().display()));
         }
     };
-    let sizes = survey(layout, folder.as_ref(), &mut found.troubles);
+    let sizes = survey(layout, folder.as_ref(), &mut found.troubles)?;
     let open = |file: usize| match &folder {
         Some(folder) => folder.open_file(&layout.components(file), Access::Read),
         None => Err(io::ErrorKind::NotFound.into()),
     };
     let job = Job { layout, aside, sizes: &sizes, wanted, open: &open };
-    let flow = pieces::hash(&job, progress, &mut |news| {
-        found.note(layout, news);
-        ControlFlow::Continue(())
+    let mut shortage = None;
+    let flow = pieces::hash(&job, progress, &mut |news| match news {
+        News::Unreadable(_, file, err) if is_shortage(&err) => {
+            shortage = Some((file, err));
+            ControlFlow::Break(())
+        }
+        news => {
+            found.note(layout, news);
+            ControlFlow::Continue(())
+        }
     })?;
+    if let Some((file, err)) = shortage {
+        return Err(err).with_context(|| cannot_read(layout, file));
+    }
     // A file is named once, with the first thing that was wrong with it.
     found.troubles.sort_by_key(|(file, _)| *file);
     found.troubles.dedup_by_key(|(file, _)| *file);
@@ -159,6 +170,10 @@ impl Found {
     }
 }
 
+fn cannot_read(layout: &Layout, file: usize) -> String {
+    format!("cannot read {}", layout.path(file).display())
+}
+
 fn stored(layout: &Layout) -> impl Iterator<Item = usize> + '_ {
     let files = layout.files().iter().enumerate();
     files.filter(|(_, file)| file.is_stored()).map(|(index, _)| index)
@@ -169,7 +184,7 @@ fn survey(
     layout: &Layout,
     folder: Option<&Folder>,
     troubles: &mut Vec<(usize, Trouble)>,
-) -> Vec<u64> {
+) -> Result<Vec<u64>> {
     let mut sizes = vec![0; layout.files().len()];
     for file in stored(layout) {
         let expected = layout.files()[file].length;
@@ -190,11 +205,14 @@ fn survey(
                 }
             },
             Err(err) if err.kind() == io::ErrorKind::NotFound => Some(Trouble::Missing),
+            Err(err) if is_shortage(&err) => {
+                return Err(err).with_context(|| cannot_read(layout, file));
+            }
             Err(err) => Some(Trouble::Unusable(err.to_string())),
         };
         troubles.extend(trouble.map(|trouble| (file, trouble)));
     }
-    sizes
+    Ok(sizes)
 }
 
 #[cfg(all(test, unix))]

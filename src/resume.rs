@@ -70,7 +70,7 @@ pub fn load(layout: &Layout) -> Option<Resumed> {
         return None;
     }
     let mut doubt = Bitfield::new(pieces);
-    let aside = Aside::load(layout);
+    let aside = Aside::load(layout).ok()?;
     let then: Option<Vec<i64>> =
         dict.list("aside").and_then(|list| list.iter().map(bencode::Value::int).collect());
     let kept = then.is_some_and(|then| then == stamp(&folder, &[layout.aside_name().as_ref()]));

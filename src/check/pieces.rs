@@ -30,6 +30,7 @@ use super::Progress;
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 use crate::hash::{Hasher, Row, Sha1};
+use crate::storage::folder::if_there;
 use crate::storage::{Aside, Layout, Part, READ_STEP, read_exact_at, room, zeros};
 
 /// A worker has one file open at a time, so this is also a limit on descriptors: well below the 64
@@ -200,9 +201,16 @@ impl<'a> Worker<'a> {
     fn without_reading(&mut self, span: Span) -> Option<News> {
         let Job { layout, aside, sizes, .. } = *self.job;
         let there = |part: Part| part.at + part.length as u64 <= sizes[part.file];
-        if aside.contains(span.piece) && self.is_aside(span) {
-            Some(News::Aside(span.piece))
-        } else if !layout.parts(span).all(|part| !part.stored || there(part)) {
+        let kept = if aside.contains(span.piece) { self.is_aside(span) } else { Ok(false) };
+        match kept {
+            Ok(true) => return Some(News::Aside(span.piece)),
+            Ok(false) => {}
+            Err(err) => {
+                let file = layout.parts(span).next().map_or(0, |part| part.file);
+                return Some(News::Unreadable(span.piece, file, err));
+            }
+        }
+        if !layout.parts(span).all(|part| !part.stored || there(part)) {
             Some(News::Absent(span.piece))
         } else if layout.parts(span).all(|part| self.is_hole(part)) {
             Some(News::Hole(span.piece, self.hash_of_zeros(span.length)))
@@ -211,12 +219,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Whether a piece is what its slot holds.
-    fn is_aside(&self, span: Span) -> bool {
+    /// Whether a piece is what its slot holds; an error: a shortage, nobody knows.
+    fn is_aside(&self, span: Span) -> io::Result<bool> {
         let mut hasher = Hasher::new();
         let read = self.job.aside.read_each(span, &mut |bytes| hasher.update(bytes));
         let hashes = &self.job.layout.torrent().piece_hashes;
-        read.is_ok() && hashes.check(span.piece, hasher.finish()).is_some()
+        let there = if_there(read)?.is_some();
+        Ok(there && hashes.check(span.piece, hasher.finish()).is_some())
     }
 
     fn is_hole(&mut self, part: Part) -> bool {

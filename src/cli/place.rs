@@ -83,7 +83,7 @@ impl Place {
         let (Some(piece), Some(out)) = (self.layout.piece(), &args.out) else { return Ok(()) };
         let span = self.layout.geometry().whole(piece);
         let mut bytes = Vec::with_capacity(span.length as usize);
-        Aside::load(&self.layout).read_each(span, &mut |step| bytes.extend_from_slice(step))?;
+        Aside::load(&self.layout)?.read_each(span, &mut |step| bytes.extend_from_slice(step))?;
         if self.layout.torrent().piece_hashes.check(piece, sha1(&bytes)).is_none() {
             bail!("piece {piece} changed on the disk after it was verified");
         }

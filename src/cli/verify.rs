@@ -39,17 +39,19 @@ pub fn run(args: &Args) -> Result<Exit> {
     let layout = layout.select(&args.select).map_err(|err| Misuse(err.to_string()))?;
     let mut progress = Progress::new(args.quiet, true);
     // With some files only, their border pieces can be told by what was kept aside of them.
-    let aside = if layout.is_whole() { Aside::default() } else { Aside::load(&layout) };
+    let aside = if layout.is_whole() { Aside::default() } else { Aside::load(&layout)? };
     let found = check::run_with(&layout, &aside, &layout.wanted(), &mut |done, total| {
         progress.hashing("checking", done, total);
         ControlFlow::Continue(())
     })?;
     progress.finish();
     let mut found = found.context("the check was stopped")?;
-    let apart = |piece: &u32| !aside.is_in_files(&layout, &folder, *piece);
-    for piece in found.aside.iter().filter(apart).collect::<Vec<_>>() {
-        found.have.remove(piece);
-        found.differ.insert(piece);
+    for piece in found.aside.iter() {
+        let in_files = aside.is_in_files(&layout, &folder, piece);
+        if !in_files.context("cannot compare the files with what is kept aside")? {
+            found.have.remove(piece);
+            found.differ.insert(piece);
+        }
     }
     let report = Report::new(&layout, found);
     if !args.quiet || args.json {

@@ -59,7 +59,7 @@ pub fn put_in_order(options: &Options, existing: &mut Existing) -> Result<()> {
     if !existing.sound || !existing.aside.is_empty() {
         let (writing, _) = storage::open_with(&options.layout, &existing.have, &existing.aside)?;
         keep(options, writing, &existing.have)?;
-        existing.aside = Aside::load(&options.layout);
+        existing.aside = Aside::load(&options.layout)?;
     } else if existing.have.is_full() {
         resume::remove(&options.layout)?;
     }

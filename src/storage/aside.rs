@@ -30,7 +30,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::backing::{self, READ_STEP, read_steps};
-use super::folder::{Access, Folder};
+use super::folder::{Access, Folder, if_there};
 use super::layout::{Layout, Part};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
@@ -51,17 +51,25 @@ pub struct Aside {
 }
 
 impl Aside {
-    /// What an earlier run has kept; nothing if there is no such file, or it makes no sense.
-    pub fn load(layout: &Layout) -> Aside {
-        let Ok(folder) = Folder::open(layout.folder()) else { return Aside::default() };
-        let open = folder.open_file(&[layout.aside_name().as_ref()], Access::Read);
-        open.ok().and_then(|file| Aside::read(layout, file)).unwrap_or_default()
+    /// What an earlier run has kept; nothing if there is no such file, or it makes no sense. An error
+    /// says that we cannot know.
+    pub fn load(layout: &Layout) -> Result<Aside> {
+        let name = layout.aside_name();
+        let read = || {
+            let Some(folder) = if_there(Folder::open(layout.folder()))? else { return Ok(None) };
+            let file = folder.open_file(&[name.as_ref()], Access::Read);
+            let Some(file) = if_there(file)? else { return Ok(None) };
+            let pieces = layout.geometry().pieces() as usize;
+            let mut head = vec![0; MAGIC.len() + 4 * pieces];
+            let whole = if_there(backing::read_exact_at(&file, &mut head, 0))?.is_some();
+            Ok(if whole { Aside::parse(layout, file, &head) } else { None })
+        };
+        let read: io::Result<Option<Aside>> = read();
+        Ok(read.with_context(|| format!("cannot read {name}"))?.unwrap_or_default())
     }
 
-    fn read(layout: &Layout, file: File) -> Option<Aside> {
+    fn parse(layout: &Layout, file: File, head: &[u8]) -> Option<Aside> {
         let pieces = layout.geometry().pieces();
-        let mut head = vec![0; MAGIC.len() + 4 * pieces as usize];
-        backing::read_exact_at(&file, &mut head, 0).ok()?;
         let table = head.strip_prefix(MAGIC)?;
         let (mut slots, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for (piece, slot) in (0..).zip(table.as_chunks::<4>().0) {
@@ -156,18 +164,27 @@ impl Aside {
     }
 
     /// Whether the wanted files have their parts of a piece that is kept here.
-    pub fn is_in_files(&self, layout: &Layout, folder: &Folder, piece: PieceIndex) -> bool {
+    pub fn is_in_files(
+        &self,
+        layout: &Layout,
+        folder: &Folder,
+        piece: PieceIndex,
+    ) -> io::Result<bool> {
         let whole = layout.geometry().whole(piece);
         let mut bytes = Vec::with_capacity(whole.length as usize);
-        if self.read_each(whole, &mut |step| bytes.extend_from_slice(step)).is_err() {
-            return false;
+        let read = self.read_each(whole, &mut |step| bytes.extend_from_slice(step));
+        if if_there(read)?.is_none() {
+            return Ok(false);
         }
         let mut rest = &bytes[..];
-        layout.parts(whole).all(|part| {
+        for part in layout.parts(whole) {
             let (mine, others) = rest.split_at(part.length);
             rest = others;
-            !layout.is_chosen(part.file) || is_there(layout, folder, part, mine)
-        })
+            if layout.is_chosen(part.file) && !is_there(layout, folder, part, mine)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Waits until it is on the disk.
@@ -197,13 +214,18 @@ pub fn borders(layout: &Layout) -> Bitfield {
 }
 
 /// Whether a file has these bytes already. One that cannot be read has not.
-pub(super) fn is_there(layout: &Layout, folder: &Folder, part: Part, bytes: &[u8]) -> bool {
-    let Ok(file) = folder.open_file(&layout.components(part.file), Access::Read) else {
-        return false;
-    };
+pub(super) fn is_there(
+    layout: &Layout,
+    folder: &Folder,
+    part: Part,
+    bytes: &[u8],
+) -> io::Result<bool> {
+    let opened = folder.open_file(&layout.components(part.file), Access::Read);
+    let Some(file) = if_there(opened)? else { return Ok(false) };
     let whole = file.metadata().is_ok_and(|data| data.len() == layout.files()[part.file].length);
     let mut found = vec![0; part.length];
-    whole && backing::read_exact_at(&file, &mut found, part.at).is_ok() && found == bytes
+    let read = if_there(backing::read_exact_at(&file, &mut found, part.at))?.is_some();
+    Ok(whole && read && found == bytes)
 }
 
 fn remove(layout: &Layout) -> io::Result<()> {

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use super::fixture::{Folder, content, torrent};
 use super::tests::{TREE, nothing, write_all};
 use super::*;
+use crate::bitfield::Bitfield;
 use crate::geometry::Span;
 use crate::resume;
+use crate::select::Selection;
 
 /// Holds the folder that a child process is to work in.
 const CHILD: &str = "PIECEMEAL_TEST_CHILD";
@@ -189,6 +191,46 @@ fn two_thousand_files_need_few_descriptors() {
     }
     let folder = Folder::temporary();
     let output = again("two_thousand_files_need_few_descriptors", "ulimit -n 64;", folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A check with too few of them fails, or finds what is there; nothing is found to be missing or wrong.
+#[test]
+fn however_few_descriptors_there_are_what_is_right_is_never_called_wrong() {
+    if let Some(folder) = child_folder() {
+        // Of all pieces a part is in the one file that is wanted; the first and the last are aside.
+        let files = [("x/a", 10_000), ("x/y/b", 40_000), ("c", 12_000)];
+        let torrent = torrent(&files, 16_384);
+        let mut second = Selection::default();
+        second.add("2").unwrap();
+        let layout = Layout::below(Arc::clone(&torrent), folder).select(&second).unwrap();
+        let (mut writing, _) = open(&layout, &nothing(&torrent)).unwrap();
+        write_all(&mut writing, &torrent);
+        writing.flush().unwrap();
+        resume::save(&layout, &Bitfield::full(4)).unwrap();
+        drop(writing);
+        let mut held = Vec::from_iter(std::iter::from_fn(|| fs::File::open("/dev/null").ok()));
+        let (mut failed, mut free) = (0, 0);
+        while held.pop().is_some() {
+            free += 1;
+            for force in [false, true] {
+                let mut told = |_, _| std::ops::ControlFlow::Continue(());
+                let Ok(existing) = crate::check::start(&layout, force, &mut told) else {
+                    failed += 1;
+                    continue;
+                };
+                let existing = existing.unwrap();
+                let aside: Vec<_> = existing.aside.pieces().collect();
+                let found = (existing.have.count(), existing.differ, existing.sound, aside);
+                assert_eq!(found, (4, 0, true, vec![0, 3]), "{free} free, {force}");
+            }
+        }
+        assert!(0 < failed && failed < free, "{failed} of {free}");
+        return;
+    }
+    let folder = Folder::temporary();
+    let test = "however_few_descriptors_there_are_what_is_right_is_never_called_wrong";
+    let output = again(test, "ulimit -n 64;", folder.path());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -145,6 +145,24 @@ impl Folder {
     }
 }
 
+/// Whether an error says nothing about what is there: we lack descriptors or memory. Whoever takes it
+/// for "not there", or "not the right bytes", fetches anew what is right.
+pub fn is_shortage(err: &Error) -> bool {
+    #[cfg(unix)]
+    return matches!(err.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
+    #[cfg(not(unix))]
+    return err.kind() == ErrorKind::OutOfMemory;
+}
+
+/// What was found, or that it is not there or of no use; a shortage stays an error.
+pub fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(err) if is_shortage(&err) => Err(err),
+        Err(_) => Ok(None),
+    }
+}
+
 fn not_a_file(kind: Kind) -> io::Result<()> {
     kind.complaint().map_or(Ok(()), |why| Err(Error::new(ErrorKind::InvalidInput, why)))
 }
@@ -248,6 +266,8 @@ mod unix {
         match err.kind() {
             // Callers branch on this one, and a missing folder is a missing file.
             ErrorKind::NotFound => err,
+            // It has nothing to do with the folder, and is known by its number.
+            _ if is_shortage(&err) => err,
             kind => Error::new(kind, format!("its folder {}: {err}", part.display())),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use super::aside::{Aside, borders};
-use super::folder::{Access, Folder, Status};
+use super::folder::{Access, Folder, Status, if_there};
 use super::layout::Layout;
 use super::reading::Reading;
 use super::writing::Writing;
@@ -131,7 +131,8 @@ fn check_room(layout: &Layout, folder: &Folder, needed: u64) -> Result<()> {
 /// not ours, network file systems), the download can still work.
 fn claim(layout: &Layout, folder: &Folder) -> Result<Option<File>> {
     let name = layout.resume_name();
-    let Ok(file) = folder.open_file(&[name.as_ref()], Access::Write) else { return Ok(None) };
+    let file = if_there(folder.open_file(&[name.as_ref()], Access::Write));
+    let Some(file) = file.with_context(|| format!("cannot open {name}"))? else { return Ok(None) };
     if room::lock(&file) == room::Lock::Taken {
         let place = layout.root();
         bail!("cannot download to {}: another piecemeal is writing there", place.display());

@@ -107,7 +107,12 @@ impl Writing {
         for part in layout.parts(whole) {
             let (mine, others) = rest.split_at(part.length);
             rest = others;
-            if layout.is_chosen(part.file) && !aside::is_there(layout, folder, part, mine) {
+            if !layout.is_chosen(part.file) {
+                continue;
+            }
+            let there = aside::is_there(layout, folder, part, mine)
+                .with_context(|| cannot("read", layout, part.file))?;
+            if !there {
                 opened(layout, folder, open, touched, part)?
                     .write(part.at, mine)
                     .with_context(|| cannot("write to", layout, part.file))?;

@@ -133,7 +133,7 @@ fn what_is_in_the_files_is_not_looked_for_aside() {
     // Killed before anything came: slots without bytes.
     let none = Bitfield::new(layout.geometry().pieces());
     drop(open_with(&layout, &none, &Aside::default()).unwrap());
-    assert_eq!(Aside::load(&layout).pieces().collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(Aside::load(&layout).unwrap().pieces().collect::<Vec<_>>(), [1, 3]);
     plant(&layout);
     let (existing, _) = start(&layout);
     assert!(existing.have.is_full() && existing.aside.is_empty());
@@ -157,7 +157,7 @@ fn a_table_that_makes_no_sense_is_no_table() {
     let cut = good[..35].to_vec();
     for bad in [changed(0, b'P'), changed(19, 2), changed(19, 6), changed(16, 1), cut, Vec::new()] {
         fs::write(&path, &bad).unwrap();
-        assert!(Aside::load(&layout).is_empty());
+        assert!(Aside::load(&layout).unwrap().is_empty());
     }
     // Cut behind the table, the pieces are not there.
     fs::write(&path, &good[..4096]).unwrap();
@@ -167,5 +167,5 @@ fn a_table_that_makes_no_sense_is_no_table() {
     assert_files(&folder, &["b"]);
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-    assert!(Aside::load(&layout).is_empty());
+    assert!(Aside::load(&layout).unwrap().is_empty());
 }
