@@ -9,7 +9,10 @@
 //!
 //! Layer: hands.
 
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpStream};
+
+use crossbeam_channel::Sender;
 
 use crate::geometry::Span;
 use crate::hash::Verified;
@@ -38,8 +41,9 @@ pub enum Event {
     Fact(Fact),
     /// A piece is in its file and matched its hash.
     Stored(Verified),
-    /// Somebody dialled us.
-    Accepted { socket: TcpStream, addr: SocketAddr },
+    /// Somebody dialled us. The listener waits until `turn` is dropped: a crowd waits in the system's
+    /// queue, and takes no descriptors of ours.
+    Accepted { socket: TcpStream, addr: SocketAddr, turn: Sender<Infallible> },
     /// A tracker did something, for the log.
     Tracker(crate::tracker::Report),
     /// Something happened in the DHT.

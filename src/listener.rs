@@ -3,6 +3,9 @@
 //! One thread for each family: IPv6 takes no IPv4 connections, so that both can have the same port
 //! on every operating system. They end when [`Listening`] is dropped, whatever they wait for.
 //!
+//! Strangers decide how many of them dial, so each thread hands over one connection at a time: whoever
+//! takes it says by that what becomes of it, before the next one has a descriptor.
+//!
 //! Layer: hands. Each thread owns its handle of a listening socket. What comes in is the session's.
 
 use std::convert::Infallible;
@@ -141,14 +144,11 @@ impl Acceptor {
                 return;
             }
             match accepted {
-                Ok((socket, addr)) => select! {
-                    send(events, Event::Accepted { socket, addr }) -> sent => {
-                        if sent.is_err() {
-                            return;
-                        }
+                Ok((socket, addr)) => {
+                    if !self.hand_over(socket, addr, events) {
+                        return;
                     }
-                    recv(self.end) -> _ => return,
-                },
+                }
                 // The peer has gone again, or we are out of descriptors: others may follow.
                 Err(_) => {
                     if self.end.recv_timeout(BREATH) == Err(RecvTimeoutError::Disconnected) {
@@ -156,6 +156,24 @@ impl Acceptor {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until the connection is somebody's, or nobody's; false: this is the end.
+    fn hand_over(&self, socket: TcpStream, addr: SocketAddr, events: &Sender<Event>) -> bool {
+        let (turn, over) = bounded(0);
+        select! {
+            send(events, Event::Accepted { socket, addr, turn }) -> sent => {
+                if sent.is_err() {
+                    return false;
+                }
+            }
+            recv(self.end) -> _ => return false,
+        }
+        select! {
+            recv(over) -> _ => true,
+            // An event that nobody takes keeps its turn.
+            recv(self.end) -> _ => false,
         }
     }
 }
@@ -173,25 +191,50 @@ mod tests {
         assert_ne!(a.port, b.port);
     }
 
-    /// Whether it waits for somebody to dial or for room among the events, which nobody makes.
+    /// Runs a listener, and does something with its address and what comes in.
+    fn with_listener(room: usize, act: impl FnOnce(Listening, SocketAddr, &Receiver<Event>)) {
+        let listening = Listening::open(Some(Ipv4Addr::LOCALHOST.into()), Some(0)).unwrap();
+        let addr = listening.sockets[0].local_addr().unwrap();
+        let (events, inbox) = bounded(room);
+        std::thread::scope(|scope| {
+            for acceptor in listening.acceptors().unwrap() {
+                let events = events.clone();
+                scope.spawn(move || acceptor.run(&events));
+            }
+            act(listening, addr, &inbox);
+        });
+    }
+
+    /// Whether it waits for somebody to dial, for its connection to be taken (out of the channel or out
+    /// of the event), or for room among the events; and with the inbox still there.
     #[test]
     fn the_threads_end_when_what_listens_is_dropped() {
-        for dialled in 0..3 {
-            let listening = Listening::open(Some(Ipv4Addr::LOCALHOST.into()), Some(0)).unwrap();
-            let addr = listening.sockets[0].local_addr().unwrap();
-            let (events, inbox) = bounded(1);
-            std::thread::scope(|scope| {
-                for acceptor in listening.acceptors().unwrap() {
-                    let events = events.clone();
-                    scope.spawn(move || acceptor.run(&events));
-                }
-                let _peers: Vec<_> =
-                    (0..dialled).map(|_| TcpStream::connect(addr).unwrap()).collect();
-                if dialled == 1 {
-                    assert!(matches!(inbox.recv(), Ok(Event::Accepted { .. })));
-                }
-                drop(listening);
-            });
-        }
+        with_listener(1, |_, _, _| ());
+        with_listener(1, |_, addr, inbox| {
+            TcpStream::connect(addr).unwrap();
+            while inbox.is_empty() {
+                std::thread::yield_now();
+            }
+        });
+        with_listener(1, |listening, addr, inbox| {
+            TcpStream::connect(addr).unwrap();
+            let _taken = inbox.recv().unwrap();
+            drop(listening);
+        });
+        with_listener(0, |_, addr, _| drop(TcpStream::connect(addr).unwrap()));
+    }
+
+    /// Whoever looks at a crowd has one of them in hand, and no further one waits in the channel.
+    #[test]
+    fn one_connection_is_handed_over_at_a_time() {
+        with_listener(8, |_listening, addr, inbox| {
+            let crowd: Vec<_> = (0..5).map(|_| TcpStream::connect(addr).unwrap()).collect();
+            for peer in &crowd {
+                let in_hand = inbox.recv().unwrap();
+                let Event::Accepted { addr, .. } = &in_hand else { panic!("{in_hand:?}") };
+                assert_eq!(*addr, peer.local_addr().unwrap());
+                assert!(inbox.recv_timeout(Duration::from_millis(20)).is_err(), "one more");
+            }
+        });
     }
 }

@@ -7,14 +7,14 @@ mod support;
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use support::fixture::{Fixture, Folder, Recipe, files_below};
 use support::peer::{EXTENDED, Peer, Wire, extended, handshake, id, peer_id};
-use support::run::{Ended, LIMIT, Run, Running};
+use support::run::{Ended, LIMIT, Run, Running, binary, raise_descriptor_limit};
 use support::tracker::Tracker;
 use support::{free_addr, own_ip};
 
@@ -275,4 +275,46 @@ fn a_private_torrent_is_not_offered_the_dht_once_that_is_known() {
     assert_eq!([offers_dht(), offers_dht()], [true, false], "as a stranger, and as private");
     running.interrupt();
     running.finish(LIMIT).expect(130);
+}
+
+/// More than the client below may have descriptors.
+const CALLERS: usize = 400;
+
+/// Strangers call while what is there is being checked: they take none of the descriptors that the check
+/// needs, and what is right stays as it is.
+#[test]
+fn a_crowd_of_callers_does_not_spoil_the_check_of_what_is_there() {
+    raise_descriptor_limit();
+    // Many files, so that there is always one to be opened.
+    let tree = Recipe::tree("there").piece_length(64 << 10);
+    let fixture = (0..300).fold(tree, |tree, n| tree.with(&n.to_string(), 200_000)).make();
+    let fixture = Arc::new(fixture);
+    let peer = liar(&fixture, Lie::None);
+    let folder = Folder::new("magnet-crowd");
+    fixture.write_to(&folder.0);
+    let addr = free_addr();
+    let mut running = Run::program("sh")
+        .args(["-c", "ulimit -n 256; exec \"$@\"", "sh"])
+        .arg(binary())
+        .args(["get", "--stop-timeout", "5", "--listen", &addr.ip().to_string()])
+        .args(["--port", &addr.port().to_string()])
+        .args(ALONE)
+        .arg("-d")
+        .arg(&folder.0)
+        .arg(with_peers(&fixture, &[peer.addr]))
+        .start();
+    running.wait_for("metadata:");
+    let mut callers = Vec::new();
+    while callers.len() < CALLERS {
+        // Those that find no room in the listener's queue would wait; that it has ended is fine.
+        match TcpStream::connect_timeout(&addr, Duration::from_millis(20)) {
+            Ok(caller) => callers.push(caller),
+            Err(err) if err.kind() == io::ErrorKind::TimedOut => {}
+            Err(_) => break,
+        }
+    }
+    let ended = running.finish(LIMIT).expect(0);
+    assert!(!ended.stderr.contains("differ"), "{}", ended.stderr);
+    println!("{} callers; {:?}", callers.len(), ended.wall);
+    fixture.assert_in(&folder.0);
 }

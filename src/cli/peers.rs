@@ -276,7 +276,7 @@ impl<'a> Search<'a> {
             }
             Ok(Event::Dht(dht_node::Report::Searched { .. })) => self.dht_is_over = true,
             Ok(Event::Fact(Fact::Addresses { source, addrs })) => self.take(addrs, source)?,
-            Ok(Event::Accepted { socket, addr }) if reach(addr.ip()) != Reach::Everywhere => {
+            Ok(Event::Accepted { socket, addr, .. }) if reach(addr.ip()) != Reach::Everywhere => {
                 let scout = Scout { until: self.scout_until(), ..self.scout };
                 self.send_out(Source::Lsd, move || scout.meet(socket, addr));
             }

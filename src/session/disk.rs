@@ -18,8 +18,10 @@ use crate::resume;
 use crate::storage::{self, Aside, Writing};
 use crate::swarm::TICK;
 
-/// Events that are kept while the disk is looked at. Only an empty place is looked at while peers are
-/// connected, and that takes no time.
+/// Events that are kept while the disk is looked at. With a magnet link the finders are at work
+/// meanwhile. Peers are connected only if there is nothing to be looked at, which takes no time; from
+/// the others, who are hung up on, there are some last words, and then only what trackers and the DHT
+/// say, which may be asked again.
 const BACKLOG_MAX: usize = 4 * EVENTS_MAX;
 
 /// Finds out what is on disk. `None`: the user stopped it.
@@ -30,6 +32,9 @@ pub fn look(options: &Options, wires: &mut Wires) -> Result<Option<Existing>> {
         for event in wires.inbox.try_iter() {
             match event {
                 Event::Stop => stopped = true,
+                // Nobody can be given a place yet. Closed, they may dial again; kept, they would take
+                // the descriptors that are needed for looking.
+                Event::Accepted { .. } => {}
                 event if wires.backlog.len() < BACKLOG_MAX => wires.backlog.push(event),
                 _ => {}
             }

@@ -127,7 +127,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
                 }
                 self.search.handle(now, fact);
             }
-            Event::Accepted { socket, addr } => {
+            Event::Accepted { socket, addr, turn: _turn } => {
                 if let Some(conn) = self.search.incoming(addr)
                     && let Err(gone) = self.hands.links.accept(conn, addr, socket.into())
                 {

@@ -294,7 +294,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 }
                 self.swarm.handle(now, Fact::Stored { piece: proof.piece() });
             }
-            Event::Accepted { socket, addr } => {
+            Event::Accepted { socket, addr, turn: _turn } => {
                 // No place: closing it says so.
                 if let Some(conn) = self.swarm.incoming(addr, now)
                     && let Err(gone) = self.links.accept(conn, addr, socket.into())
