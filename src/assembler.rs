@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::bitfield::Bitfield;
 use crate::blame::Blame;
-use crate::event::{Delivery, Event};
+use crate::event::{Alarm, Delivery, Event};
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::hash::{Hasher, PieceHashes, Sha1, Verified};
 use crate::picker::ConnId;
@@ -80,6 +80,7 @@ impl Assembler {
         deliveries: Receiver<Delivery>,
         empty: Sender<Vec<u8>>,
     ) -> (Writing, Bitfield) {
+        let _alarm = Alarm::new("assembler", &self.events);
         for delivery in deliveries {
             if let Err(err) = self.take(&delivery) {
                 let _ = self.events.send(Event::Failed(err));
@@ -215,5 +216,37 @@ impl Partial {
         let senders = vec![None; blocks as usize];
         let (began, busy) = (Instant::now(), Duration::ZERO);
         Partial { hasher: Hasher::new(), hashed: 0, senders, missing: blocks, began, busy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::storage::fixture::{Folder, torrent};
+    use crate::storage::{Layout, open};
+
+    /// Without it nothing can be written any more, and the session would look for peers for ever.
+    #[test]
+    fn a_panic_ends_the_run() {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(&[("", 16_384)], 16_384), folder.path());
+        let have = Bitfield::new(1);
+        let (writing, _) = open(&layout, &have).unwrap();
+        let (events, inbox) = bounded(1);
+        let hashes = layout.torrent().piece_hashes.clone();
+        let assembler = Assembler::new(hashes, writing, have, events);
+        // The block lies outside of its chunk.
+        let blocks = vec![(layout.geometry().whole(0), 1)];
+        let (delivery, deliveries) = bounded(1);
+        delivery.send(Delivery { conn: ConnId(1), chunk: Vec::new(), blocks }).unwrap();
+        drop(delivery);
+        let run = || assembler.run(deliveries, bounded(1).0);
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        let Ok(Event::Failed(err)) = inbox.try_recv() else { panic!("nobody was told") };
+        assert_eq!(err.to_string(), "the assembler's thread panicked");
     }
 }

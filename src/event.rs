@@ -52,12 +52,34 @@ pub enum Event {
     Streamed(crate::stream::End),
     /// The router at home did something.
     PortMap(crate::port_map::Report),
-    /// The disk failed: this run ends.
+    /// The disk failed, or a thread that is needed: this run ends.
     Failed(anyhow::Error),
     /// The user wants to see the swarm, its pieces in so many cells.
     Look { cells: usize },
     /// The user wants to stop.
     Stop,
+}
+
+/// Held by a thread without which the run cannot go on: a panic in it ends the run.
+pub struct Alarm {
+    whose: &'static str,
+    events: Sender<Event>,
+}
+
+impl Alarm {
+    pub fn new(whose: &'static str, events: &Sender<Event>) -> Alarm {
+        Alarm { whose, events: events.clone() }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = anyhow::anyhow!("the {}'s thread panicked", self.whose);
+            // A session that has ended need not be told.
+            let _ = self.events.send(Event::Failed(what));
+        }
+    }
 }
 
 /// Bytes as they came from a socket, and the blocks that lie in them.

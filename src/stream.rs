@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::event::Event;
+use crate::event::{Alarm, Event};
 use crate::geometry::{PieceIndex, Span};
 use crate::hash::{Verified, VerifiedSet};
 use crate::storage::{Layout, Reading, pipe};
@@ -71,6 +71,7 @@ impl Stream {
         let (ends, ended) = bounded(0);
         let (layout, events) = (layout.clone(), events.clone());
         let body = move || {
+            let _alarm = Alarm::new("stream", &events);
             let result = write(&layout, file, reading, output, &proofs);
             drop::<Sender<()>>(ends);
             let _ = events.send(match result {

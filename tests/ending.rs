@@ -17,6 +17,7 @@ use piecemeal::magnet::Magnet;
 use piecemeal::metainfo::Metainfo;
 use piecemeal::session::{Options, Session, Summary, Update};
 use piecemeal::storage::Layout;
+use piecemeal::stream::Output;
 use piecemeal::swarm::Goal;
 
 use support::fixture::{Folder, Recipe};
@@ -55,7 +56,11 @@ fn two_files(folder: &Path) -> Metainfo {
     std::fs::create_dir_all(&root).unwrap();
     std::fs::write(root.join("a"), [1; 50_000]).unwrap();
     std::fs::write(root.join("b"), [2; 50_000]).unwrap();
-    let plan = Plan::new(&root, Wishes::default()).unwrap();
+    made_of(&root)
+}
+
+fn made_of(path: &Path) -> Metainfo {
+    let plan = Plan::new(path, Wishes::default()).unwrap();
     plan.hash(&mut |_, _| ControlFlow::Continue(())).unwrap().unwrap().torrent
 }
 
@@ -66,6 +71,17 @@ fn an_error_once_the_finders_are_at_work() {
     let usual = at_home(Options::new(two_files(&from.0), &to.0));
     let session = Session::start(Options { stream: Some(|| unreachable!()), ..usual }).unwrap();
     assert_eq!(error_of(session), "only one file can be streamed");
+}
+
+/// All is here, and nobody is left who would write it out.
+#[test]
+fn a_panic_of_a_thread_without_which_it_cannot_go_on() {
+    let folder = Folder::new("ending");
+    let torrent = made_of(&folder.file("one", &[1; 50_000]));
+    let stream = Some((|| panic!("a mistake of ours, made on purpose")) as Output);
+    let options = Options { stream, ..at_home(Options::new(torrent, &folder.0)) };
+    let session = Session::start(options).unwrap();
+    assert_eq!(error_of(session), "the stream's thread panicked");
 }
 
 /// What is done with a magnet link's torrent is done by the session's thread, beside its peers.
