@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::reach::can_be_dialled;
+
 /// The most addresses we remember (libtorrent: 3,000). A tracker tells 200 at most at a time.
 const ADDRESSES_MAX: usize = 3_000;
 
@@ -278,13 +280,6 @@ impl AddressBook {
         let example = failed.peek().and_then(|entry| entry.last_error.as_deref());
         (failed.count(), example)
     }
-}
-
-/// Whether a TCP connection to an address makes sense at all.
-fn can_be_dialled(addr: SocketAddr) -> bool {
-    let ip = addr.ip();
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
 #[cfg(test)]

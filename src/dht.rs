@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use crate::hash::Sha1;
 use crate::krpc::{Answer, Ask, Body, Contact, Message, NodeId, Query, Want};
-use crate::registry::reach;
+use crate::reach::reach;
 
 pub use bucket::K;
 use guard::Guard;

@@ -31,6 +31,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::bencode::{self, Dict, Value};
 use crate::hash::Sha1;
 use crate::printable::clipped;
+use crate::reach::can_be_dialled;
 
 pub use encode::write_nodes;
 pub use id::{Distance, NodeId};
@@ -324,12 +325,5 @@ fn compact_addr(bytes: &[u8]) -> Option<SocketAddr> {
         _ => return None,
     };
     let addr = SocketAddr::new(ip, u16::from_be_bytes(*port));
-    can_be_sent_to(addr).then_some(addr)
-}
-
-/// Whether a packet to an address makes sense at all.
-pub fn can_be_sent_to(addr: SocketAddr) -> bool {
-    let ip = addr.ip();
-    let broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast());
-    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+    can_be_dialled(addr).then_some(addr)
 }

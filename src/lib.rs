@@ -19,8 +19,10 @@ pub mod magnet;
 pub mod metainfo;
 pub mod percent;
 pub mod printable;
+pub mod reach;
 pub mod select;
 pub mod stages;
+pub mod udp_tracker;
 pub mod units;
 pub mod wire;
 

@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::event::Event;
+use crate::reach::at_home;
 
 /// Where clients listen by custom, the first one that is free.
 const PORTS: std::ops::RangeInclusive<u16> = 6881..=6889;
@@ -79,12 +80,7 @@ impl Listening {
                 continue;
             }
             let Ok(addr) = socket.local_addr() else { continue };
-            let home: IpAddr = match addr.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-                ip => ip,
-            };
-            let _ = TcpStream::connect_timeout(&SocketAddr::new(home, addr.port()), KNOCK);
+            let _ = TcpStream::connect_timeout(&at_home(addr), KNOCK);
         }
     }
 }

@@ -35,7 +35,6 @@ use fastrand::Rng;
 
 use crate::hash::Sha1;
 use guard::Guard;
-pub use guard::{Reach, reach};
 
 /// How much is kept, and how often peers are asked to come.
 #[derive(Debug, Clone, Copy)]

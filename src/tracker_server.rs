@@ -54,7 +54,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::hash::Sha1;
 use crate::listener::Listening;
 use crate::lsd::interfaces;
-use crate::registry::{Limits, Reach, Registry, reach};
+use crate::reach::{Reach, at_home, is_a_host, reach};
+use crate::registry::{Limits, Registry};
 
 pub use keeper::{Outcome, Sighting, Via};
 
@@ -155,7 +156,7 @@ impl TrackerServer {
         self.stop.store(true, Ordering::SeqCst);
         self.listening.close();
         for addr in &self.addrs {
-            udp::wake(*addr);
+            wake(*addr);
         }
         for thread in self.threads.drain(..) {
             // One that panicked has said so, and the tracker ends anyway.
@@ -191,6 +192,13 @@ fn udp_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Lets a UDP thread see that the tracker stops.
+fn wake(addr: SocketAddr) {
+    let home = at_home(addr);
+    let any = SocketAddr::new(home.ip(), 0);
+    let _ = UdpSocket::bind(any).and_then(|knock| knock.send_to(&[], home));
+}
+
 /// This machine's address on its way to the rest of the world, or else any of its own. Nothing is sent: connecting a UDP
 /// socket only looks the route up. The destinations are those reserved for documentation.
 fn home(v6: bool) -> Option<IpAddr> {
@@ -204,7 +212,7 @@ fn home(v6: bool) -> Option<IpAddr> {
         socket.connect((there, 9)).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
-    let useful = |ip: &IpAddr| !ip.is_unspecified() && reach(*ip) != Reach::Machine;
+    let useful = |ip: &IpAddr| reach(*ip) != Reach::Machine;
     // A network without a way out has addresses too.
     route().filter(useful).or_else(|| interfaces::addresses(v6).find(useful))
 }
@@ -214,10 +222,7 @@ fn home(v6: bool) -> Option<IpAddr> {
 /// how the rest of the world sees it: a seed beside its tracker, a proxy.
 fn known_as(source: SocketAddr, claimed: Option<IpAddr>, port: u16) -> SocketAddr {
     let own = source.ip().to_canonical();
-    let claimed = claimed.map(|ip| ip.to_canonical()).filter(|ip| {
-        let broadcast = *ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-        !ip.is_unspecified() && !ip.is_multicast() && !broadcast
-    });
+    let claimed = claimed.map(|ip| ip.to_canonical()).filter(|ip| is_a_host(*ip));
     match claimed {
         Some(ip) if reach(own) != Reach::Everywhere && reach(ip) != Reach::Machine => {
             SocketAddr::new(ip, port)

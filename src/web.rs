@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
@@ -21,6 +21,7 @@ use ureq::typestate::AgentScope;
 
 use crate::printable::clipped;
 use crate::proxy::Proxy;
+use crate::reach::{Reach, reach};
 
 /// How we introduce ourselves; some servers let only known clients in, and then know whom to add.
 pub const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
@@ -93,26 +94,7 @@ pub fn is_inside(uri: &Uri, through: bool) -> bool {
         || (!(name && through))
             && (host, port)
                 .to_socket_addrs()
-                .is_ok_and(|mut found| found.any(|a| is_private(a.ip())))
-}
-
-fn is_private(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let shared = Ipv4Addr::new(100, 64, 0, 0).to_bits() >> 22 == ip.to_bits() >> 22;
-            shared
-                || ip.is_loopback()
-                || ip.is_private()
-                || ip.is_link_local()
-                || ip.is_unspecified()
-        }
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_unique_local()
-                || ip.is_unicast_link_local()
-        }
-    }
+                .is_ok_and(|mut found| found.any(|addr| reach(addr.ip()) != Reach::Everywhere))
 }
 
 /// The part of a URL that may be shown: paths and queries hold passkeys, and logs are published.

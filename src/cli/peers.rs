@@ -38,7 +38,7 @@ use crate::json::Object;
 use crate::listener::Listening;
 use crate::lsd::Lsd;
 use crate::printable::printable;
-use crate::registry::{Reach, reach};
+use crate::reach::{Reach, reach};
 use crate::scout::{Scout, Seen};
 use crate::swarm::Fact;
 use crate::tracker::{Me, Report, TRACKERS_MAX, Totals, Trackers};

@@ -9,11 +9,11 @@
 //!
 //! Layer: decisions.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use crate::krpc::Contact;
-use crate::registry::{Reach, reach};
+use crate::reach::{Reach, customer, reach};
 
 /// Nodes in a bucket, and nodes that are told to others (BEP 5).
 pub const K: usize = 8;
@@ -73,7 +73,7 @@ pub fn fits(contact: Contact) -> bool {
 pub fn network(ip: IpAddr) -> Option<IpAddr> {
     let network = match ip {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        IpAddr::V6(_) => customer(ip),
     };
     (reach(ip) == Reach::Everywhere).then_some(network)
 }

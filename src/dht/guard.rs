@@ -9,10 +9,10 @@
 //! Layer: decisions.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::registry::{Reach, reach};
+use crate::reach::{Reach, customer, reach};
 
 /// Five a second, as libtorrent has it: a look-up asks a node once or twice.
 const QUESTIONS_MAX: u32 = 50;
@@ -96,11 +96,9 @@ impl Guard {
 }
 
 fn asker(from: SocketAddr) -> Asker {
-    let ip = from.ip();
-    match ip {
-        _ if reach(ip) != Reach::Everywhere => (ip, from.port()),
-        IpAddr::V6(v6) => (Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(), 0),
-        IpAddr::V4(_) => (ip, 0),
+    match from.ip() {
+        ip if reach(ip) == Reach::Everywhere => (customer(ip), 0),
+        ip => (ip, from.port()),
     }
 }
 

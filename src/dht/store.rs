@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::hash::{Sha1, sha1};
 use crate::krpc::FILTER_LEN;
+use crate::reach::{Reach, reach};
 
 /// As in libtorrent. A node is near some hundreds of the torrents of the real DHT.
 const TORRENTS_MAX: usize = 2000;
@@ -55,7 +56,7 @@ impl Store {
                 return true;
             }
             let same = peers.iter().filter(|peer| peer.addr.ip() == addr.ip()).count();
-            let public = crate::registry::reach(addr.ip()) == crate::registry::Reach::Everywhere;
+            let public = reach(addr.ip()) == Reach::Everywhere;
             if PEERS_MAX <= peers.len() || (public && SAME_IP_MAX <= same) {
                 return false;
             }

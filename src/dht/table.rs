@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::bucket::{Bucket, Entry, GOOD_FOR, network};
 use crate::krpc::{Contact, NodeId};
-use crate::registry::{Reach, reach};
+use crate::reach::{Reach, reach};
 
 /// Buckets at most: one for each bit of an id.
 const BUCKETS_MAX: usize = 160;

@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Input;
 use crate::krpc::PACKET_LEN_MAX;
+use crate::reach::at_home;
 
 /// How often a reader looks by itself whether anybody is there: the packet that tells it so gets lost
 /// where the loopback interface is down. The user waits for it.
@@ -60,12 +61,7 @@ impl Sockets {
     pub(super) fn wake(&self) {
         for socket in self.all() {
             let Ok(addr) = socket.local_addr() else { continue };
-            let home: IpAddr = match addr.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-                ip => ip,
-            };
-            let _ = socket.send_to(b"", SocketAddr::new(home, addr.port()));
+            let _ = socket.send_to(b"", at_home(addr));
         }
     }
 }

@@ -6,11 +6,9 @@
 //! Layer: values.
 
 use super::{Field, Page, Result, Show, quoted};
+use crate::udp_tracker::MAGIC;
 
 const RULE: &str = "BEP 15, UDP tracker protocol";
-
-/// The connection id of a connect request.
-const MAGIC: u64 = 0x417_2710_1980;
 
 const TRANSACTION: Field = Field(4, Show::Hex, "transaction id", "the answer repeats it");
 const ACTION: [&str; 4] = ["connect", "announce", "scrape", "error"];

@@ -18,8 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use fastrand::Rng;
 
-use super::guard::{Reach, reach};
 use super::{Announce, Peer, Swarm, Told};
+use crate::reach::{Reach, reach};
 
 /// The most peers of a crowd that are looked at for one place in the answer: where nearly all are
 /// out of the asker's reach, finding the others is not worth more.

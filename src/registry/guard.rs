@@ -6,9 +6,10 @@
 //! Layer: decisions.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::Refusal;
+use crate::reach::{Reach, customer, reach};
 
 /// Questions are counted over so many seconds, then all over again.
 pub const WINDOW: u32 = 10;
@@ -16,32 +17,6 @@ pub const WINDOW: u32 = 10;
 /// Addresses whose questions are counted at a time. Beyond them there is a flood from everywhere,
 /// against which counting does not help; memory stays bounded.
 const COUNTED_MAX: usize = 65_536;
-
-/// From where an address can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
-    /// From this machine only.
-    Machine,
-    /// From a private network (RFC 1918, 6598, 4193, link-local).
-    Network,
-    Everywhere,
-}
-
-pub fn reach(ip: IpAddr) -> Reach {
-    let (machine, network) = match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            // 100.64.0.0/10, between a provider and its customers.
-            let shared = ip.to_bits() >> 22 == Ipv4Addr::new(100, 64, 0, 0).to_bits() >> 22;
-            (ip.is_loopback(), ip.is_private() || ip.is_link_local() || shared)
-        }
-        IpAddr::V6(ip) => (ip.is_loopback(), ip.is_unique_local() || ip.is_unicast_link_local()),
-    };
-    match (machine, network) {
-        (true, _) => Reach::Machine,
-        (_, true) => Reach::Network,
-        _ => Reach::Everywhere,
-    }
-}
 
 #[derive(Debug, Default)]
 pub struct Guard {
@@ -90,15 +65,10 @@ impl Guard {
     }
 }
 
-fn customer(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        ip => ip,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]

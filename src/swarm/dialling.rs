@@ -12,7 +12,7 @@ use super::{
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
-use crate::registry::{Reach, reach};
+use crate::reach::{Reach, reach};
 use crate::wire::message::Message;
 
 /// Trackers are asked for more peers when there are fewer connections than this.

@@ -20,7 +20,7 @@ use super::talk::Broken;
 use super::{Peer, Swarm};
 use crate::address_book::Source;
 use crate::picker::ConnId;
-use crate::registry::reach;
+use crate::reach::reach;
 use crate::wire::extended::Extension;
 use crate::wire::message::Message;
 use crate::wire::pex::{ADDED_MAX, Pex, REACHABLE, UPLOAD_ONLY};

@@ -22,6 +22,7 @@ use super::{Answer, Error, Result, Scrape};
 use crate::bencode::{self, Dict, Document, Kind, List, Rule};
 use crate::hash::Sha1;
 use crate::printable::clipped;
+use crate::reach::can_be_dialled;
 
 /// The most peers taken from one answer: twenty times the connections we make. A list of 100,000 is
 /// an attempt to have us attack somebody, or to fill our memory.
@@ -190,15 +191,9 @@ pub fn peers(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut seen = HashSet::new();
     found
         .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
-        .filter(|address| is_dialable(*address) && seen.insert(*address))
+        .filter(|address| can_be_dialled(*address) && seen.insert(*address))
         .take(PEERS_MAX)
         .collect()
-}
-
-fn is_dialable(address: SocketAddr) -> bool {
-    let ip = address.ip();
-    let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
 }
 
 #[cfg(test)]

@@ -22,9 +22,7 @@ use std::net::SocketAddr;
 use super::answer::{self, Family};
 use super::{Announce, Answer, Error, Scrape};
 use crate::hash::Sha1;
-
-/// What the first packet opens with, so that a tracker can tell it from noise.
-const MAGIC: u64 = 0x417_2710_1980;
+use crate::udp_tracker::{ANNOUNCE, CONNECT, ERROR, MAGIC, SCRAPE};
 
 /// The most that one option of BEP 41 holds: its length is one byte. Longer paths take several.
 const OPTION_LEN_MAX: usize = 255;
@@ -35,14 +33,12 @@ const URL_DATA_MAX: usize = 1024;
 
 /// What a request is about; what its answer must repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Action {
-    Connect = 0,
-    Announce = 1,
-    Scrape = 2,
+    Connect = CONNECT,
+    Announce = ANNOUNCE,
+    Scrape = SCRAPE,
 }
-
-/// The fourth action, only in answers.
-const ACTION_ERROR: u32 = 3;
 
 /// An answer to the request it was decoded for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +112,7 @@ pub fn decode(
     if word(head, 4)? != transaction {
         return None;
     }
-    if word(head, 0)? == ACTION_ERROR {
+    if word(head, 0)? == ERROR {
         return Some(Reply::Error(answer::text(body)));
     }
     if word(head, 0)? != action as u32 {

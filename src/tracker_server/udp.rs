@@ -17,7 +17,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,9 +28,7 @@ use super::known_as;
 use super::query::{NUMWANT, SCRAPE_MAX};
 use crate::hash::Sha1;
 use crate::registry::{Announce, Event};
-
-/// What the first packet opens with.
-const MAGIC: u64 = 0x417_2710_1980;
+use crate::udp_tracker::{ANNOUNCE, CONNECT, ERROR, MAGIC, SCRAPE};
 
 /// The longest packet that we read whole; the rest of a longer one is cut off by the system.
 const PACKET_MAX: usize = 2048;
@@ -46,11 +44,6 @@ const STEPS: u64 = 4;
 /// The pause after an error that we do not know: it may stay for a while, and must not keep a core busy.
 /// Short enough that the socket's buffer holds what comes meanwhile.
 const REST: Duration = Duration::from_millis(50);
-
-const CONNECT: u32 = 0;
-const ANNOUNCE: u32 = 1;
-const SCRAPE: u32 = 2;
-const ERROR: u32 = 3;
 
 /// Makes connection ids and knows them again.
 struct Ids {
@@ -122,17 +115,6 @@ fn is_about_another(err: &io::Error) -> bool {
     use io::ErrorKind::*;
     let known = [ConnectionReset, ConnectionRefused, HostUnreachable, NetworkUnreachable];
     known.contains(&err.kind()) || err.kind() == Interrupted || err.kind() == WouldBlock
-}
-
-/// Lets a thread see that the tracker stops.
-pub fn wake(addr: SocketAddr) {
-    let home: IpAddr = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let any = SocketAddr::new(home, 0);
-    let _ = UdpSocket::bind(any).and_then(|knock| knock.send_to(&[], (home, addr.port())));
 }
 
 /// Takes numbers off the front of a packet.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use piecemeal::dht::{Action, Announce, Config, Dht, Memory};
 use piecemeal::hash::Sha1;
-use piecemeal::krpc::{Body, Message, NODES_MAX, PACKET_LEN_MAX, can_be_sent_to};
+use piecemeal::krpc::{Body, Message, NODES_MAX, PACKET_LEN_MAX};
+use piecemeal::reach::can_be_dialled;
 
 const HASH: Sha1 = Sha1(*b"aaaaaaaaaaaaaaaaaaaa");
 
@@ -40,7 +41,7 @@ pub fn krpc(input: &[u8]) -> bool {
     if let Body::Answer(answer) = &message.body {
         assert!(answer.nodes.len() <= 2 * NODES_MAX && answer.peers.len() < PACKET_LEN_MAX / 8);
         let nodes = answer.nodes.iter().map(|node| node.addr);
-        assert!(nodes.chain(answer.peers.iter().copied()).all(can_be_sent_to));
+        assert!(nodes.chain(answer.peers.iter().copied()).all(can_be_dialled));
     }
     let again = message.encode();
     if again.len() <= PACKET_LEN_MAX {
