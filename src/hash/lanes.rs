@@ -27,8 +27,11 @@ use super::{BLOCK, INITIAL};
 /// Words in a block, which the message schedule replaces one by one.
 const WORDS: usize = 16;
 
-/// Messages of one length, in lockstep.
-pub enum Lanes {
+/// Messages of one length, in lockstep. Only [`Lanes::new`] makes one: that it exists proves that the
+/// processor has the instructions.
+pub struct Lanes(State);
+
+enum State {
     Eight([[u32; 8]; 5]),
     Sixteen([[u32; 16]; 5]),
 }
@@ -46,33 +49,32 @@ pub fn width() -> Option<usize> {
 impl Lanes {
     /// Eight or sixteen; `None` if this processor lacks the instructions.
     pub fn new(width: usize) -> Option<Lanes> {
-        match width {
-            8 if is_x86_feature_detected!("avx2") => {
-                Some(Lanes::Eight(INITIAL.map(|word| [word; 8])))
-            }
+        let state = match width {
+            8 if is_x86_feature_detected!("avx2") => State::Eight(INITIAL.map(|word| [word; 8])),
             16 if is_x86_feature_detected!("avx512f") => {
-                Some(Lanes::Sixteen(INITIAL.map(|word| [word; 16])))
+                State::Sixteen(INITIAL.map(|word| [word; 16]))
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Lanes(state))
     }
 
     /// Takes the next blocks of each message: as many of every one, and not more messages than
     /// [`width`].
     pub fn compress(&mut self, messages: &[&[[u8; BLOCK]]]) {
-        match self {
+        match &mut self.0 {
             // SAFETY: `new` has found AVX2, and nothing else makes these.
-            Lanes::Eight(state) => unsafe { eight(state, &filled(messages)) },
+            State::Eight(state) => unsafe { eight(state, &filled(messages)) },
             // SAFETY: likewise, AVX-512F.
-            Lanes::Sixteen(state) => unsafe { sixteen(state, &filled(messages)) },
+            State::Sixteen(state) => unsafe { sixteen(state, &filled(messages)) },
         }
     }
 
     /// The five words that the message in a lane has come to.
     pub fn state(&self, lane: usize) -> [u32; 5] {
-        match self {
-            Lanes::Eight(state) => state.map(|words| words[lane]),
-            Lanes::Sixteen(state) => state.map(|words| words[lane]),
+        match &self.0 {
+            State::Eight(state) => state.map(|words| words[lane]),
+            State::Sixteen(state) => state.map(|words| words[lane]),
         }
     }
 }
