@@ -1,7 +1,7 @@
 //! A piece of which some blocks are asked for or here: who owes which block since when.
 //!
 //! Layer: decisions. Owned by the picker, one for each begun piece (about as many as there are
-//! peers), 40 bytes a block.
+//! peers), [`BLOCK_SIZE`] bytes a block.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ pub(super) struct Begun {
     /// they have pieces of their own.
     sender: Option<ConnId>,
 }
+
+/// What a block takes on a 64-bit machine: of 50 pieces of 16 MiB begun at a time, 3.5 MiB.
+const BLOCK_SIZE: usize = 72;
+const _: () = assert!(size_of::<Block>() <= BLOCK_SIZE);
 
 #[derive(Clone)]
 struct Block {
