@@ -10,8 +10,10 @@
 
 use std::fmt::{Display, Write};
 
-/// A JSON string, quoted. Control characters (C0, DEL, C1) and direction marks are escaped, so a
-/// line of JSON can be printed to a terminal.
+use crate::printable::must_be_escaped;
+
+/// A JSON string, quoted. What may not reach a terminal is escaped ([`must_be_escaped`]), so a
+/// line of JSON can be printed to one.
 pub fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -22,9 +24,8 @@ pub fn string(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control()
-                || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
+            // None of them is so far out that it would take two escapes.
+            c if must_be_escaped(c) => {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
@@ -116,6 +117,9 @@ mod tests {
     #[test]
     fn nothing_that_moves_a_terminal_is_left() {
         assert_eq!(string("\x1b\u{7f}\u{9b}\"\\\n"), r#""\u001b\u007f\u009b\"\\\n""#);
+        for c in (0..=0xffff).filter_map(char::from_u32).filter(|c| must_be_escaped(*c)) {
+            assert!(string(&c.to_string()).is_ascii(), "{}", c.escape_unicode());
+        }
         assert_eq!(Object::new().done(), "{}");
         assert_eq!(strings(["a", "b"]), r#"["a","b"]"#);
         assert_eq!(array([]), "[]");

@@ -12,7 +12,7 @@ use std::fmt::Write;
 pub fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || turns_text(c) {
+        if must_be_escaped(c) {
             let _ = write!(clean, "{}", c.escape_unicode());
         } else {
             clean.push(c);
@@ -35,9 +35,14 @@ pub fn clipped(text: &str, max: usize) -> String {
     }
 }
 
-/// Marks that reorder or hide what is displayed after them (Unicode bidi controls, separators, BOM).
-pub(crate) fn turns_text(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+/// Whether a character may not reach a terminal as it is: control characters, and marks that reorder
+/// or hide what is displayed after them (Unicode's bidi controls, separators, BOM).
+pub fn must_be_escaped(c: char) -> bool {
+    let turns_text = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    );
+    c.is_control() || turns_text
 }
 
 #[cfg(test)]
@@ -50,6 +55,10 @@ mod tests {
             printable("a\x1b[31mb\n\u{9b}\u{202e}c é 日本"),
             "a\\u{1b}[31mb\\u{a}\\u{9b}\\u{202e}c é 日本"
         );
+        // All that have the property Bidi_Control in Unicode.
+        let marks = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\
+                     \u{2068}\u{2069}";
+        assert!(printable(marks).is_ascii(), "{}", printable(marks));
         assert_eq!(printable_bytes(b"ok \xff"), "ok \u{fffd}");
         assert_eq!(clipped("日本語", 2), "日本…");
     }

@@ -18,7 +18,7 @@
 //!
 //! Layer: values.
 
-use crate::printable::turns_text;
+use crate::printable::must_be_escaped;
 
 /// The longest name that file systems take, in bytes.
 pub const COMPONENT_LEN_MAX: usize = 255;
@@ -99,7 +99,7 @@ fn readable(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         let safe = |c: char| {
-            let hostile = matches!(c, '/' | '\\') || c.is_control() || turns_text(c);
+            let hostile = matches!(c, '/' | '\\') || must_be_escaped(c);
             if hostile { '_' } else { c }
         };
         text.extend(chunk.valid().chars().map(safe));
