@@ -298,53 +298,49 @@ impl Dht {
         if from.port() == 0 || self.side(from).is_none() {
             return;
         }
-        if !self.guard.hears(from, now) {
+        // One that floods us, or whose address others forge to make us deaf to it, is not heard: save
+        // for the answers that we wait for.
+        let is_heard = self.guard.hears(from, now);
+        if !is_heard && !self.pending.values().any(|pending| pending.to == from) {
             self.counters.flood += 1;
             return;
         }
-        let message = match Message::decode(packet) {
-            Ok(message) => message,
-            Err(_) => {
-                self.counters.garbage += 1;
-                self.guard.admits(from, now);
-                return;
-            }
-        };
-        match message.body {
-            Body::Query(query) => self.question(from, message.transaction, query, now),
-            Body::Answer(answer) => {
-                self.answer(from, &message.transaction, message.ip, answer, now)
-            }
-            Body::Error { .. } => {
-                // It lives, but has nothing for us.
-                if let Some(pending) = self.take_pending(from, &message.transaction, now) {
-                    self.lookup_failed(&pending, now);
+        let message = Message::decode(packet);
+        if let Some(pending) = message.as_ref().ok().and_then(|m| self.take_pending(from, m)) {
+            match message {
+                Ok(Message { ip, body: Body::Answer(answer), .. }) => {
+                    self.answer(pending, ip, answer, now)
                 }
+                // It lives, but has nothing for us.
+                _ => self.lookup_failed(&pending, now),
             }
+            return;
+        }
+        let counter = match message {
+            _ if !is_heard => &mut self.counters.flood,
+            Ok(Message { transaction, body: Body::Query(query), .. }) => {
+                return self.question(from, transaction, query, now);
+            }
+            Ok(_) => &mut self.counters.unasked,
+            Err(_) => &mut self.counters.garbage,
+        };
+        *counter += 1;
+        if is_heard {
+            self.guard.admits(from, now);
         }
     }
 
-    /// The question that this answers. `None`, and counted, if there is none.
-    fn take_pending(&mut self, from: SocketAddr, t: &[u8], now: Instant) -> Option<Pending> {
-        let key = <[u8; 4]>::try_from(t).ok();
-        let key = key.filter(|key| self.pending.get(key).is_some_and(|asked| asked.to == from));
-        let Some(pending) = key.and_then(|key| self.pending.remove(&key)) else {
-            self.counters.unasked += 1;
-            self.guard.admits(from, now);
-            return None;
-        };
-        Some(pending)
+    /// The question that a message answers.
+    fn take_pending(&mut self, from: SocketAddr, message: &Message) -> Option<Pending> {
+        let t = <[u8; 4]>::try_from(&message.transaction[..]).ok()?;
+        let is_question = matches!(message.body, Body::Query(_));
+        self.pending.get(&t).filter(|asked| !is_question && asked.to == from)?;
+        self.pending.remove(&t)
     }
 
-    fn answer(
-        &mut self,
-        from: SocketAddr,
-        t: &[u8],
-        ip: Option<SocketAddr>,
-        answer: Answer,
-        now: Instant,
-    ) {
-        let Some(pending) = self.take_pending(from, t, now) else { return };
+    /// An answer from whom we asked.
+    fn answer(&mut self, pending: Pending, ip: Option<SocketAddr>, answer: Answer, now: Instant) {
+        let from = pending.to;
         let own = self.side(from).map(|side| side.own);
         if own == Some(answer.id) || pending.id.is_some_and(|id| id != answer.id) {
             self.counters.wrong_id += 1;

@@ -47,7 +47,7 @@ impl Guard {
         Guard { window: now, asked, blocked, allowance: ANSWERS_BURST, counted: now }
     }
 
-    /// Whether anything is heard from an address at all.
+    /// Whether anything is heard from an address, but answers to our own questions.
     pub fn hears(&mut self, from: SocketAddr, now: Instant) -> bool {
         let asker = asker(from);
         match self.blocked.get(&asker) {

@@ -223,6 +223,30 @@ fn only_who_was_asked_can_answer_and_only_as_himself() {
     assert_eq!((dht.counters().wrong_id, dht.nodes(now)), (1, (0, 0)));
 }
 
+/// Anybody can write a bootstrap node's address on packets to us.
+#[test]
+fn who_forges_a_sender_does_not_keep_its_answers_from_us() {
+    for forged in [b"rubbish".to_vec(), question(Ask::Ping, true), reply(b"aaaa", nobody())] {
+        let (mut dht, t, now) = asking("8.8.8.8:1");
+        (0..200).for_each(|_| dht.receive(addr("8.8.8.8:1"), &forged, now));
+        let flood = dht.counters().flood;
+        assert!(flood != 0, "{}", forged.escape_ascii());
+        dht.receive(addr("8.8.8.8:1"), &reply(&t, nobody()), now);
+        assert_eq!((dht.nodes(now), dht.counters().answers), ((1, 1), 1));
+        // Nothing else is heard from there, whether anything is expected or not.
+        dht.search(HASH, None, now);
+        for packet in [question(Ask::Ping, false), reply(&t, nobody()), forged] {
+            let before = (dht.counters().flood, dht.counters().unasked);
+            dht.receive(addr("8.8.8.8:1"), &packet, now);
+            assert_eq!((dht.counters().flood, dht.counters().unasked), (before.0 + 1, before.1));
+        }
+    }
+}
+
+fn nobody() -> Answer {
+    Answer::of(NodeId([1; 20]))
+}
+
 #[test]
 fn nobody_out_there_can_name_an_address_in_here() {
     let (mut dht, _, now) = asking("8.8.8.8:1");
