@@ -14,8 +14,8 @@
 //!
 //! It is left behind by a run that ended in order, and emptied by the next that writes
 //! ([`storage::open`](crate::storage::open)): a run that was killed leaves nothing to trust. Where a
-//! file's size or time differs from what was noted, its pieces are in doubt and are hashed again;
-//! the others are kept. It is written to a temporary file, flushed and renamed, so it is there
+//! file's size or time differs from what was noted, or its size cannot hold what is said to be in it,
+//! its pieces are in doubt and are hashed again; the others are kept. It is written to a temporary file, flushed and renamed, so it is there
 //! wholly or not at all.
 //!
 //! Layer: hands. Nobody owns it between runs; while one writes, `storage::Writing` holds it locked.
@@ -75,16 +75,15 @@ pub fn load(layout: &Layout) -> Option<Resumed> {
         dict.list("aside").and_then(|list| list.iter().map(bencode::Value::int).collect());
     let kept = then.is_some_and(|then| then == stamp(&folder, &[layout.aside_name().as_ref()]));
     for ((file, now), then) in now.iter().zip(noted.as_chunks::<2>().0) {
-        // A file that was not there then and is not there now has not changed, but nobody has it:
-        // it was removed while the run that wrote this went on.
-        if now == then && *now != MISSING {
+        // What is kept aside is not in this file, whatever has become of it.
+        let here = |piece| !(kept && aside.contains(piece));
+        // A file that was not there then, or too short for what is verified in it, and is so now, has
+        // not changed, but nobody has it: it was removed or cut while the run that wrote this went on.
+        let lengths = layout.lengths(*file, |piece| have.contains(piece) && here(piece));
+        if now == then && u64::try_from(now[0]).is_ok_and(|size| lengths.contains(&size)) {
             continue;
         }
-        for piece in layout.pieces_of(*file) {
-            // What is kept aside is not in this file, whatever has become of it.
-            if kept && aside.contains(piece) {
-                continue;
-            }
+        for piece in layout.pieces_of(*file).filter(|&piece| here(piece)) {
             doubt.insert(piece);
             have.remove(piece);
         }
@@ -263,6 +262,22 @@ mod tests {
         assert_eq!(load(&layout).unwrap().have.iter().collect::<Vec<_>>(), [5]);
         let (existing, _) = start(&layout, false);
         assert_eq!(existing.have.iter().collect::<Vec<_>>(), [5]);
+    }
+
+    /// The note says what was there when the run ended, and the run did not look.
+    #[test]
+    fn a_file_that_was_too_short_for_what_is_verified_is_in_doubt() {
+        // Piece 5 ends with byte 32,768 of b, piece 0 lies in a.
+        for (len, doubtful) in [(32_768, 0), (32_767, 7), (0, 7), (100_001, 7), (100_000, 0)] {
+            let (folder, layout, have) = downloaded();
+            let path = folder.join("t/b");
+            fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+            save(&layout, &have).unwrap();
+            let resumed = load(&layout).unwrap();
+            assert_eq!(resumed.doubt.count(), doubtful, "{len}");
+            assert_eq!(resumed.have.contains(5), doubtful == 0, "{len}");
+            assert!(resumed.have.contains(0), "{len}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use support::fixture::{Fixture, Recipe, files_below};
 use support::own_ip;
-use support::peer::{Peer, Wire, handshake, id, peer_id};
+use support::peer::{Peer, Wire, handshake, id, message, numbers, peer_id, piece};
 use support::place::Place;
 use support::run::{LIMIT, Running};
 use support::seeder::{Seed, Seeder};
@@ -217,4 +217,60 @@ fn a_shorter_file_with_right_and_wrong_pieces_keeps_the_right_ones() {
     fixture.assert_in(&place.data);
     let kept = (MIB - fixture.piece_length) as u64;
     assert_eq!(seeder.served(), fixture.data.len() as u64 - kept);
+}
+
+/// It has the first half, and the second as soon as the client has nothing more to ask of it: in
+/// between it calls `halfway`.
+fn in_two_halves(fixture: &Fixture, halfway: impl Fn() + Send + Sync + 'static) -> Peer {
+    let (info_hash, data, pieces) = (fixture.info_hash, fixture.data.clone(), fixture.pieces());
+    let piece_length = fixture.piece_length;
+    let script = move |mut wire: Wire, n: usize| {
+        wire.send(&handshake(&info_hash, &peer_id(b"-2H0001-", n), false))?;
+        wire.read_handshake()?;
+        let half: Vec<u8> = (0..pieces.div_ceil(8))
+            .map(|at| 0u8.wrapping_sub(u8::from(at < pieces / 16)))
+            .collect();
+        wire.send(&message(id::BITFIELD, &half))?;
+        wire.send(&message(id::UNCHOKE, b""))?;
+        loop {
+            match wire.message()? {
+                (id::NOT_INTERESTED, _) => {
+                    halfway();
+                    for piece in pieces / 2..pieces {
+                        wire.send(&numbers(id::HAVE, &[piece as u32]))?;
+                    }
+                }
+                (id::REQUEST, fields) => {
+                    let (words, _) = fields.as_chunks::<4>();
+                    let [index, begin, length] = [0, 1, 2].map(|n| u32::from_be_bytes(words[n]));
+                    let start = index as usize * piece_length + begin as usize;
+                    wire.send(&piece(index, begin, &data[start..start + length as usize]))?;
+                }
+                _ => {}
+            }
+        }
+    };
+    Peer::listen(own_ip(), Arc::new(script))
+}
+
+#[test]
+fn a_finished_file_that_is_cut_short_meanwhile_is_not_complete_and_is_mended_by_the_next_run() {
+    let fixture = Recipe::tree("two").with("a.bin", MIB).with("b.bin", MIB).make();
+    let place = Place::new(&fixture);
+    let path = fixture.path_of(&fixture.files[0], &place.data);
+    let peer = in_two_halves(&fixture, move || {
+        let file = fs::OpenOptions::new().write(true).open(&path).expect("it is finished");
+        file.set_len(10).expect("cut short");
+    });
+    let ended = place.get().peers([peer.addr]).run().expect(1);
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("a.bin is 10 bytes long"), "{last}");
+    assert!(
+        resume_files(&place, &fixture).iter().all(|file| fs::metadata(file).unwrap().len() == 0)
+    );
+
+    let seeder = Seeder::start(&fixture);
+    place.get().peers([seeder.addr]).run().expect(0);
+    fixture.assert_in(&place.data);
+    assert_eq!(seeder.served(), MIB as u64, "b.bin is kept");
 }

@@ -12,7 +12,7 @@
 //! Layer: hands, but pure: nothing here touches the disk.
 
 use std::ffi::{OsStr, OsString};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -204,6 +204,19 @@ impl Layout {
             0 => first..first,
             length => first..(file.offset + length).div_ceil(piece_length) as PieceIndex,
         }
+    }
+
+    /// How long a file may be that holds its part of these pieces. It has its full length only when
+    /// the last of them is there, on disks that cannot reserve room; one that nobody wants is never
+    /// touched, whatever it ends with.
+    pub fn lengths(&self, file: usize, has: impl Fn(PieceIndex) -> bool) -> RangeInclusive<u64> {
+        let (geometry, place) = (self.geometry(), &self.torrent.files[file]);
+        let last = self.pieces_of(file).rev().find(|&piece| has(piece));
+        let needed = last.map_or(0, |last| {
+            let end = geometry.piece_offset(last) + u64::from(geometry.piece_len(last));
+            end.min(place.offset + place.length) - place.offset
+        });
+        needed..=if self.is_chosen(file) { place.length } else { u64::MAX }
     }
 }
 

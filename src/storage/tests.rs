@@ -207,6 +207,33 @@ fn a_file_that_is_moved_away_or_replaced_is_noticed() {
     }
 }
 
+/// Neither need it have been written to in this run.
+#[test]
+fn a_file_whose_verified_bytes_are_gone_is_noticed() {
+    for again in [false, true] {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(TREE, 16_384), folder.path());
+        let (mut writing, _) = open(&layout, &nothing(layout.torrent())).unwrap();
+        write_all(&mut writing, layout.torrent());
+        if again {
+            drop(writing);
+            let have = Bitfield::full(layout.geometry().pieces());
+            writing = open(&layout, &have).unwrap().0;
+        }
+        writing.check_in_place().unwrap();
+        let file = fs::OpenOptions::new().write(true).open(folder.join("t/c")).unwrap();
+        for (len, is_right) in [(69_999, false), (0, false), (70_001, false), (70_000, true)] {
+            file.set_len(len).unwrap();
+            let said = writing.flush().map_err(|err| format!("{err:#}"));
+            let expected = format!("t/c is {len} bytes long, and should be 70000");
+            assert!(
+                said.as_ref().map_or_else(|said| said.contains(&expected), |()| is_right),
+                "{said:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_users_own_folder_may_be_a_link_and_is_created() {
     let (folder, real) = (Folder::temporary(), Folder::temporary());

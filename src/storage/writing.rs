@@ -200,13 +200,30 @@ impl Writing {
         Ok(())
     }
 
-    /// An error if a file that was written to is not at its place any more: somebody has moved it
-    /// away, or replaced it. Worth a look before all is called complete.
+    /// An error if a file that was written to, in this run or an earlier one, is not at its place any
+    /// more, or too short for what is verified in it: somebody has moved, replaced or cut it. Worth a
+    /// look before all is called complete.
     pub fn check_in_place(&self) -> Result<()> {
-        for (&file, &id) in &self.touched {
+        let stored = self.layout.files().iter().enumerate().filter(|(_, file)| file.is_stored());
+        for (file, _) in stored {
+            let elsewhere = |piece| !self.layout.is_chosen(file) && self.aside.contains(piece);
+            let here = |piece| self.sealed.contains(piece) && !elsewhere(piece);
+            let (lengths, known) = (self.layout.lengths(file, here), self.touched.get(&file));
+            if *lengths.start() == 0 && known.is_none() {
+                continue;
+            }
             let there = self.folder.status(&self.layout.components(file));
-            if there.with_context(|| moved(&self.layout, file))?.id != id {
+            let there = there.with_context(|| moved(&self.layout, file))?;
+            if known.is_some_and(|id| *id != there.id) {
                 bail!(moved(&self.layout, file));
+            }
+            if !lengths.contains(&there.size) {
+                let (path, expected) = (self.layout.path(file), self.layout.files()[file].length);
+                bail!(
+                    "{} is {} bytes long, and should be {expected}: another program has changed it",
+                    path.display(),
+                    there.size
+                );
             }
         }
         Ok(())
@@ -269,7 +286,7 @@ fn opened<'a>(
 fn moved(layout: &Layout, file: usize) -> String {
     let path = layout.path(file);
     let path = path.display();
-    format!("{path} was moved or replaced by another program while it was written to")
+    format!("{path} was moved or replaced by another program meanwhile")
 }
 
 fn cannot(what: &str, layout: &Layout, file: usize) -> String {
