@@ -14,6 +14,7 @@
 
 mod fetch;
 mod progress;
+mod record;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! What a peer has cannot be used before the metadata is here, but it says so only once: all of it is
-//! kept, within [`RECORD_MAX`], and the swarm hears it when it takes the connection over.
+//! kept, within the limits of [`record`](super::record), and the swarm hears it when it takes the
+//! connection over.
 //!
 //! Layer: decisions. Pure; the session carries out the actions, as it does for the swarm.
 
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::fetch::{Fetch, Step};
+use super::record::{RECORD_MAX, RECORDS_MAX, Record};
 use crate::address_book::{AddressBook, HALF_OPEN_MAX, Source};
 use crate::hash::Sha1;
 use crate::picker::ConnId;
@@ -27,13 +29,6 @@ use crate::wire::handshake::PeerId;
 use crate::wire::message::Message;
 use crate::wire::metadata::Metadata;
 use crate::wire::pex::Pex;
-
-/// What is kept of what the peers say, in bytes: a few bitfields of very large torrents, or fifty of
-/// common ones. Past it a peer is dropped, and dialled again later.
-const RECORD_MAX: usize = 4 << 20;
-
-/// What a message without a payload takes in that list.
-const RECORD_MESSAGE: usize = size_of::<Message>();
 
 /// Messages that mean nothing here, of one peer.
 const IDLE_TALK_MAX: u32 = 1_000;
@@ -74,8 +69,6 @@ pub struct Search {
     last_conn: u32,
     pub(super) fetch: Fetch,
     actions: Vec<Action>,
-    /// Bytes of what is kept for the swarm, of all peers.
-    recorded: usize,
     found: Option<Vec<u8>>,
     /// The last piece of metadata, or the start.
     last_piece: Instant,
@@ -90,8 +83,7 @@ pub(super) struct Peer {
     hello: Hello,
     said: Extended,
     /// For the swarm.
-    record: Vec<Message>,
-    recorded: usize,
+    record: Record,
     idle_talk: u32,
     told_of_others: bool,
     since: Instant,
@@ -109,7 +101,6 @@ impl Search {
             dials: BTreeMap::new(),
             last_conn: 0,
             actions: Vec::new(),
-            recorded: 0,
             found: None,
             last_piece: now,
             last_eviction: now,
@@ -170,8 +161,11 @@ impl Search {
     /// Hands everything over to the swarm.
     pub fn bequeath(&mut self) -> Heritage {
         let (dials, peers) = (std::mem::take(&mut self.dials), std::mem::take(&mut self.peers));
-        let heir =
-            |(conn, peer): (ConnId, Peer)| Heir { conn, hello: peer.hello, messages: peer.record };
+        let heir = |(conn, peer): (ConnId, Peer)| Heir {
+            conn,
+            hello: peer.hello,
+            messages: peer.record.into_messages(),
+        };
         Heritage {
             book: std::mem::take(&mut self.book),
             last_conn: self.last_conn,
@@ -253,8 +247,7 @@ impl Search {
             told_of_others: false,
             hello,
             said,
-            record: Vec::new(),
-            recorded: 0,
+            record: Record::default(),
             idle_talk: 0,
             since: now,
             useful: now,
@@ -295,23 +288,20 @@ impl Search {
             message => Some(message),
         };
         let Some(peer) = self.peers.get_mut(&conn) else { return };
-        let Some(message) = kept else {
-            peer.idle_talk += 1;
-            if IDLE_TALK_MAX < peer.idle_talk {
-                self.drop_peer(conn, DropReason::Flood, now);
-            }
-            return;
-        };
-        let len = RECORD_MESSAGE
-            + match &message {
-                Message::Bitfield(payload) | Message::Extended(_, payload) => payload.len(),
-                _ => 0,
-            };
-        peer.record.push(message);
-        peer.recorded += len;
-        self.recorded += len;
-        if RECORD_MAX < self.recorded {
+        let is_idle = kept.is_none_or(|message| peer.record.keep(message));
+        peer.idle_talk += u32::from(is_idle);
+        if IDLE_TALK_MAX < peer.idle_talk || RECORD_MAX < peer.record.bytes() {
             self.drop_peer(conn, DropReason::Flood, now);
+        }
+        let of_all = |peers: &BTreeMap<ConnId, Peer>| -> usize {
+            peers.values().map(|peer| peer.record.bytes()).sum()
+        };
+        // Who said most has to go, and not who came last: that may be the one that we need.
+        while RECORDS_MAX < of_all(&self.peers)
+            && let Some((&loudest, _)) =
+                self.peers.iter().max_by_key(|(_, peer)| peer.record.bytes())
+        {
+            self.drop_peer(loudest, DropReason::Flood, now);
         }
     }
 
@@ -419,10 +409,7 @@ impl Search {
     /// Ends a connection, at whatever stage it is.
     fn drop_peer(&mut self, conn: ConnId, reason: DropReason, now: Instant) {
         let (addr, incoming) = match (self.peers.remove(&conn), self.dials.remove(&conn)) {
-            (Some(peer), _) => {
-                self.recorded -= peer.recorded;
-                (peer.hello.addr, peer.hello.incoming)
-            }
+            (Some(peer), _) => (peer.hello.addr, peer.hello.incoming),
             (None, Some(dial)) => dial,
             (None, None) => return,
         };

@@ -254,12 +254,43 @@ fn what_peers_say_meanwhile_is_kept_for_the_swarm_within_limits() {
     (0..30).for_each(|_| p.says(flood, [Message::Bitfield(vec![0; 250_000])]));
     p.act();
     assert!(p.hung_up.contains(&flood) && !p.hung_up.contains(&poor));
+    let again = p.joins(Kind::Poor);
+    let first = [Message::Bitfield(vec![0x40]), Message::Have(2), Message::Interested];
+    p.says(again, first);
+    p.says(again, said.clone());
     let (pending, addr) = p.dialled();
     let heritage = p.search.bequeath();
     assert_eq!(heritage.dials, [(pending, addr, false)]);
-    let heir = &heritage.peers[0];
+    let [heir, other] = &heritage.peers[..] else { panic!("{} peers", heritage.peers.len()) };
     assert_eq!((heir.conn, &heir.messages[1..]), (poor, &said[..]), "after the handshake");
-    assert_eq!(heritage.last_conn, 3);
+    // A bitfield says anew what it has said of pieces before.
+    assert_eq!(other.messages[1], Message::Interested);
+    assert_eq!((other.conn, &other.messages[2..]), (again, &said[..]));
+    assert_eq!(heritage.last_conn, 4);
+}
+
+/// The last word that fits must not be a stranger's.
+#[test]
+fn those_that_say_much_keep_nobody_out() {
+    // One that fills what there is for all, but for the room of one more word.
+    let mut p = play(1_000);
+    let loud = p.joins(Kind::Silent);
+    let bitfield = Message::Bitfield(vec![0; 256 << 10]);
+    (0..15).for_each(|_| p.says(loud, [bitfield.clone()]));
+    let haves = (1 << 18) / size_of::<Message>() - 18;
+    p.says(loud, vec![Message::Have(1); haves]);
+    let honest = p.joins(Kind::Honest);
+    assert!(p.finds(SECOND).is_some() && !p.hung_up.contains(&honest));
+    // Several that fill it together: the loudest of them makes room.
+    let mut p = play(1_000);
+    let loud: Vec<ConnId> = (0..48).map(|_| p.joins(Kind::Poor)).collect();
+    let haves = (4 << 20) / 48 / size_of::<Message>() - 10;
+    loud.iter().for_each(|&conn| p.says(conn, vec![Message::Have(1); haves]));
+    let honest = p.joins(Kind::Honest);
+    p.says(honest, vec![Message::Have(1); haves / 2]);
+    p.act();
+    assert!(p.finds(SECOND).is_some());
+    assert!(!p.hung_up.contains(&honest) && p.hung_up.len() == 1, "{:?}", p.hung_up);
 }
 
 #[test]
