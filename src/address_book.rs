@@ -261,9 +261,12 @@ impl AddressBook {
         }
     }
 
-    /// As [`ban`](Self::ban), for one that dialled us.
-    pub fn ban_incoming(&mut self, ip: IpAddr) {
-        if !self.banned_ips.contains(&ip) && self.banned_ips.len() < ADDRESSES_MAX {
+    /// As [`ban`](Self::ban), for a peer: one that dialled us is known by its IP address only.
+    pub fn ban_peer(&mut self, addr: SocketAddr, incoming: bool) {
+        let ip = addr.ip();
+        if !incoming {
+            self.ban(addr);
+        } else if !self.banned_ips.contains(&ip) && self.banned_ips.len() < ADDRESSES_MAX {
             self.banned_ips.push(ip);
         }
     }
@@ -382,7 +385,7 @@ mod tests {
         book.failed(a, "hung up on", false, now);
         assert!(!book.add(a, Source::Tracker, now));
         assert_eq!((book.next(now + RETRY_MAX), book.known()), (None, 0));
-        book.ban_incoming(a.ip());
+        book.ban_peer(a, true);
         assert!(!book.welcomes(a.ip()));
     }
 }

@@ -34,6 +34,7 @@ pub mod dht;
 pub mod metadata;
 pub mod picker;
 pub mod pipeline;
+pub mod places;
 pub mod rate;
 pub mod registry;
 pub mod swarm;

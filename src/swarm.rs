@@ -18,6 +18,7 @@ mod decision;
 mod dialling;
 mod extended;
 mod giving;
+mod heard;
 mod heritage;
 mod peer;
 mod pex;
@@ -44,6 +45,7 @@ use crate::bitfield::Bitfield;
 use crate::choker::Choker;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::{ConnId, Picker};
+use crate::places::Places;
 use crate::wire::extended::Offer;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
@@ -51,8 +53,8 @@ use crate::wire::message::Message;
 pub use account::Account;
 use account::Accounts;
 pub use decision::{BanReason, Decision, DropReason};
-pub use dialling::CROSSWISE;
 pub use giving::{Goal, QUEUE_MAX};
+pub use heard::Heard;
 pub use heritage::{Heir, Heritage};
 use peer::Peer;
 pub use pex::makes_sense;
@@ -280,17 +282,10 @@ pub struct Swarm {
     done: bool,
     /// The last block, or the start.
     last_block: Instant,
-    last_call_for_peers: Instant,
-    last_eviction: Instant,
     /// When it is looked next who is to be told of other peers.
     next_exchange: Instant,
-    /// When somebody who dialled us found no place.
-    turned_away: Option<Instant>,
-    tracker_answers: usize,
-    tracker_failures: usize,
-    tracker_error: Option<String>,
-    /// Whether a node of the DHT has answered.
-    dht_answered: bool,
+    places: Places,
+    heard: Heard,
     finished: bool,
 }
 
@@ -322,6 +317,8 @@ impl Swarm {
             turn: 0.0,
             other_seed: None,
             rng,
+            places: Places::new(now),
+            heard: Heard::new(config.trackers, config.dht_ports != [None; 2]),
             config,
             book: AddressBook::default(),
             peers: BTreeMap::new(),
@@ -333,18 +330,11 @@ impl Swarm {
             accounts: Accounts::default(),
             totals: Totals::new(now),
             last_block: now,
-            last_call_for_peers: now,
-            last_eviction: now,
             next_exchange: now,
             last_choice: now,
             choice_is_due: false,
             complete_since: None,
             done: false,
-            turned_away: None,
-            tracker_answers: 0,
-            tracker_failures: 0,
-            tracker_error: None,
-            dht_answered: false,
             finished: false,
         };
         swarm.check_finished(now);
@@ -356,9 +346,9 @@ impl Swarm {
 
     /// Takes one fact.
     pub fn handle(&mut self, now: Instant, fact: Fact) {
+        self.heard.take(&fact);
         match fact {
             Fact::Addresses { source, addrs } => {
-                self.tracker_answers += usize::from(source == Source::Tracker);
                 if self.config.private && !matches!(source, Source::User | Source::Tracker) {
                     return;
                 }
@@ -367,11 +357,7 @@ impl Swarm {
                 }
                 self.dial(now);
             }
-            Fact::TrackerFailed { error } => {
-                self.tracker_failures += 1;
-                self.tracker_error = Some(error);
-            }
-            Fact::DhtSearched { answered } => self.dht_answered |= answered != 0,
+            Fact::TrackerFailed { .. } | Fact::DhtSearched { .. } => {}
             Fact::Connected { conn, hello } => self.connected(conn, hello, false, now),
             Fact::Said { conn, messages } => self.said(conn, messages, now),
             Fact::Gone { conn, end } => self.gone(conn, end, now),

@@ -30,23 +30,10 @@ impl Search {
             from,
             connected: self.peers.len(),
             known: self.book.known(),
-            stuck: self.peers.is_empty().then(|| self.why_nobody()),
-        }
-    }
-
-    /// Why there is nobody to ask.
-    fn why_nobody(&self) -> Stuck {
-        let (failed, example) = self.book.failures();
-        let (known, dials) = (self.book.known(), self.dials.len());
-        match (self.wish.trackers, self.tracker_answers) {
-            _ if failed < dials => Stuck::Dialling { dials },
-            _ if known != 0 => Stuck::NoneReachable { known, error: example.map(str::to_owned) },
-            (0, _) => Stuck::NobodyToAsk,
-            (_, 0) => {
-                let error = self.tracker_error.clone();
-                Stuck::NoTrackerAnswered { failed: usize::from(error.is_some()), error }
-            }
-            _ => Stuck::NoPeersKnown,
+            stuck: self
+                .peers
+                .is_empty()
+                .then(|| self.heard.why_nobody(&self.book, self.dials.len())),
         }
     }
 }

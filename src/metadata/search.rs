@@ -20,8 +20,9 @@ use super::record::{RECORD_MAX, RECORDS_MAX, Record};
 use crate::address_book::{AddressBook, HALF_OPEN_MAX, Source};
 use crate::hash::Sha1;
 use crate::picker::ConnId;
+use crate::places::{Met, Need, Places};
 use crate::swarm::{
-    Action, BanReason, CROSSWISE, Decision, DropReason, End, Fact, Heir, Hello, Heritage, Order,
+    Action, BanReason, Decision, DropReason, End, Fact, Heard, Heir, Hello, Heritage, Order,
     QUEUE_MAX, makes_sense,
 };
 use crate::wire::extended::{self, Extended, Extension, Offer};
@@ -32,17 +33,6 @@ use crate::wire::pex::Pex;
 
 /// Messages that mean nothing here, of one peer.
 const IDLE_TALK_MAX: u32 = 1_000;
-
-/// A peer that gave no metadata keeps its place so long when another address waits for it.
-const USELESS: Duration = Duration::from_secs(3);
-
-/// How often, and how many at once, places are made for others.
-const EVICTION_EVERY: Duration = Duration::from_secs(1);
-const EVICTIONS: usize = 10;
-
-/// Trackers are asked for more peers when there are fewer than this, and how often.
-const PEERS_ENOUGH: usize = 8;
-const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
 
 /// What is looked for, and by whom.
 #[derive(Debug, Clone)]
@@ -55,8 +45,9 @@ pub struct Wish {
     pub max_peers: usize,
     /// Give up after so long without a piece of it.
     pub stop_timeout: Option<Duration>,
-    /// How many trackers will be asked.
+    /// How many trackers will be asked, and whether the DHT will be.
     pub trackers: usize,
+    pub dht: bool,
     pub trace: bool,
 }
 
@@ -72,10 +63,8 @@ pub struct Search {
     found: Option<Vec<u8>>,
     /// The last piece of metadata, or the start.
     last_piece: Instant,
-    last_eviction: Instant,
-    last_call_for_peers: Instant,
-    pub(super) tracker_answers: usize,
-    pub(super) tracker_error: Option<String>,
+    places: Places,
+    pub(super) heard: Heard,
 }
 
 /// A connected peer.
@@ -91,10 +80,18 @@ pub(super) struct Peer {
     useful: Instant,
 }
 
+impl Peer {
+    fn met(&self) -> Met {
+        let Hello { peer_id, addr, incoming, .. } = self.hello;
+        Met { peer_id, addr, incoming, since: self.since }
+    }
+}
+
 impl Search {
     pub fn new(wish: Wish, now: Instant) -> Search {
         Search {
             fetch: Fetch::new(wish.info_hash),
+            heard: Heard::new(wish.trackers, wish.dht),
             wish,
             book: AddressBook::default(),
             peers: BTreeMap::new(),
@@ -103,22 +100,18 @@ impl Search {
             actions: Vec::new(),
             found: None,
             last_piece: now,
-            last_eviction: now,
-            last_call_for_peers: now,
-            tracker_answers: 0,
-            tracker_error: None,
+            places: Places::new(now),
         }
     }
 
     /// Takes one fact. Those about pieces of data cannot come: nobody was asked for any.
     pub fn handle(&mut self, now: Instant, fact: Fact) {
+        self.heard.take(&fact);
         match fact {
             Fact::Addresses { source, addrs } => {
-                self.tracker_answers += usize::from(source == Source::Tracker);
                 addrs.into_iter().for_each(|addr| _ = self.book.add(addr, source, now));
                 self.dial(now);
             }
-            Fact::TrackerFailed { error } => self.tracker_error = Some(error),
             Fact::Connected { conn, hello } => self.connected(conn, hello, now),
             Fact::Said { conn, messages } => {
                 for message in messages {
@@ -189,9 +182,7 @@ impl Search {
             self.decide(Decision::Dial { conn, addr, source });
             self.actions.push(Action::Dial { conn, addr });
         }
-        let few = self.peers.len() + self.dials.len() < PEERS_ENOUGH;
-        if few && self.last_call_for_peers + CALL_FOR_PEERS <= now {
-            self.last_call_for_peers = now;
+        if self.places.call_for_more(self.peers.len() + self.dials.len(), now) {
             self.actions.push(Action::MorePeers);
         }
     }
@@ -202,8 +193,12 @@ impl Search {
     }
 
     /// Somebody dialled us. Its number, if there is a place for it.
-    pub fn incoming(&mut self, addr: SocketAddr) -> Option<ConnId> {
-        if self.free_places() == 0 || !self.book.welcomes(addr.ip()) {
+    pub fn incoming(&mut self, addr: SocketAddr, now: Instant) -> Option<ConnId> {
+        if !self.book.welcomes(addr.ip()) {
+            return None;
+        }
+        if self.free_places() == 0 {
+            self.places.turned_away(now);
             return None;
         }
         let conn = self.next_conn();
@@ -217,16 +212,13 @@ impl Search {
         }
         let addr = hello.addr;
         if hello.peer_id == self.wish.peer_id {
+            self.decide(Decision::Ban { addr, reason: BanReason::Ourselves });
             self.book.ban(addr);
             return self.drop_peer(conn, DropReason::Ourselves, now);
         }
-        let same = |other: &Hello| other.peer_id == hello.peer_id && other.addr.ip() == addr.ip();
-        let twin = self.peers.iter().find(|(_, peer)| same(&peer.hello)).map(|(&conn, _)| conn);
-        if let Some(of) = twin {
-            // As in the swarm: both ends must close the same one of two.
-            let twin = &self.peers[&of];
-            let crosswise = twin.hello.incoming != hello.incoming && now < twin.since + CROSSWISE;
-            if !(crosswise && hello.incoming == (self.wish.peer_id < hello.peer_id)) {
+        let mut peers = self.peers.iter().map(|(&conn, peer)| (conn, peer.met()));
+        if let Some((of, met)) = peers.find(|(_, met)| met.is_twin_of(&hello)) {
+            if !met.gives_way_to(&hello, self.wish.peer_id, now) {
                 return self.drop_peer(conn, DropReason::Duplicate { of }, now);
             }
             self.drop_peer(of, DropReason::Duplicate { of: conn }, now);
@@ -399,10 +391,7 @@ impl Search {
         let (addr, incoming) = (peer.hello.addr, peer.hello.incoming);
         let reason = BanReason::SentCorruptMetadata;
         self.actions.push(Action::Decided(Decision::Ban { addr, reason }));
-        match incoming {
-            true => self.book.ban_incoming(addr.ip()),
-            false => self.book.ban(addr),
-        }
+        self.book.ban_peer(addr, incoming);
         self.drop_peer(conn, DropReason::Banned, now);
     }
 
@@ -421,19 +410,17 @@ impl Search {
         self.actions.push(Action::HangUp { conn });
     }
 
-    /// Makes places for addresses that were never tried, at the cost of peers that give nothing.
+    /// Makes places for those that wait for one, at the cost of peers that give nothing. We starve
+    /// until the last piece is here: what comes may be a liar's.
     fn evict(&mut self, now: Instant) {
-        let due = self.last_eviction + EVICTION_EVERY <= now;
-        if !due || self.free_places() != 0 || !self.book.has_ready(now) {
+        if self.free_places() != 0 {
             return;
         }
-        self.last_eviction = now;
+        let Some(wanted) = self.places.wanted(Need::Starving, &self.book, now) else { return };
         let age = |peer: &Peer| now.saturating_duration_since(peer.useful);
-        let mut useless: Vec<(Duration, ConnId)> =
-            self.peers.iter().map(|(&conn, peer)| (age(peer), conn)).collect();
-        useless.sort_unstable();
-        let oldest = useless.into_iter().rev().filter(|&(after, _)| USELESS <= after);
-        for (after, conn) in oldest.take(EVICTIONS) {
+        let ages = self.peers.iter().map(|(&conn, peer)| (age(peer), conn));
+        let useless = ages.filter(|(age, _)| wanted.limit <= *age).collect();
+        for (after, conn) in wanted.worst(useless) {
             self.drop_peer(conn, DropReason::Useless { after }, now);
         }
     }

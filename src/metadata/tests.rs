@@ -8,7 +8,7 @@ use super::*;
 use crate::address_book::Source;
 use crate::hash::sha1;
 use crate::picker::ConnId;
-use crate::swarm::{Action, Decision, End, Fact, Hello, Order, TICK};
+use crate::swarm::{Action, Decision, End, Fact, Heard, Hello, Order, TICK};
 use crate::wire::extended::{Extended, Extension, HANDSHAKE, Offer};
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
@@ -59,6 +59,7 @@ fn play(len: usize) -> Play {
         max_peers: 50,
         stop_timeout: Some(Duration::from_secs(600)),
         trackers: 0,
+        dht: false,
         trace: true,
     };
     let now = Instant::now();
@@ -298,6 +299,10 @@ fn it_says_what_it_waits_for_and_gives_up_in_time() {
     let mut p = play(1_000);
     let why = |p: &Play| p.search.progress().to_string();
     assert!(why(&p).contains("no tracker and no peer"));
+    p.search.heard = Heard::new(0, true);
+    assert!(why(&p).contains("no DHT node has answered yet"), "{}", why(&p));
+    p.fact(Fact::DhtSearched { answered: 8 });
+    assert!(why(&p).contains("the DHT knows no other peer"), "{}", why(&p));
     let (conn, _) = p.dialled();
     assert!(why(&p).contains("dialling 1 peer"), "{}", why(&p));
     p.fact(Fact::Gone { conn, end: End::Lost("connection refused".into()) });
@@ -306,6 +311,50 @@ fn it_says_what_it_waits_for_and_gives_up_in_time() {
     assert!(why(&p).contains("none offers it"), "{}", why(&p));
     assert_eq!(p.finds(600 * SECOND), None);
     assert!(p.gave_up);
+}
+
+/// Peers of the local network are met at several addresses, and of two that were dialled crosswise
+/// both ends must close the same one.
+#[test]
+fn one_client_has_one_place() {
+    let meet = |p: &mut Play, text: &str| {
+        let (addr, addrs) = (text.parse().unwrap(), vec![text.parse().unwrap()]);
+        p.search.handle(p.now, Fact::Addresses { source: Source::Lsd, addrs });
+        let dial = p.search.take_actions().into_iter().find_map(|action| match action {
+            Action::Dial { conn, .. } => Some(conn),
+            _ => None,
+        });
+        let (conn, reserved) = (dial.expect("it is dialled"), Reserved::default());
+        let hello = Hello { addr, incoming: false, peer_id: PeerId([9; 20]), reserved };
+        p.fact(Fact::Connected { conn, hello });
+        conn
+    };
+    for (first, second, stays) in [
+        ("192.168.0.7:1", "[fd00::7]:1", [true, false]),
+        ("[fd00::7]:1", "192.168.0.7:1", [false, true]),
+        ("127.0.0.1:1", "[::1]:1", [true, false]),
+        ("192.168.0.7:1", "127.0.0.1:1", [false, true]),
+        ("192.168.0.7:1", "192.168.0.8:1", [true, true]),
+        ("198.51.100.7:1", "[2001:db8::7]:1", [true, true]),
+    ] {
+        let mut p = play(1_000);
+        let conns = [meet(&mut p, first), meet(&mut p, second)];
+        assert_eq!(conns.map(|conn| !p.hung_up.contains(&conn)), stays, "{first} {second}");
+    }
+}
+
+#[test]
+fn who_is_of_no_use_makes_room_for_one_that_dials_us() {
+    let mut p = play(1_000);
+    (0..50).for_each(|_| _ = p.joins(Kind::Poor));
+    let caller = "198.51.100.1:1000".parse().unwrap();
+    let mut waited = Duration::ZERO;
+    while p.search.incoming(caller, p.now).is_none() {
+        assert!(waited < 20 * SECOND, "it finds no place");
+        assert_eq!(p.finds(SECOND), None);
+        waited += SECOND;
+    }
+    assert!(p.hung_up.len() == 1 && 10 * SECOND < waited, "{waited:?}, {} left", p.hung_up.len());
 }
 
 #[test]

@@ -82,6 +82,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
             max_peers: run::max_peers(options),
             stop_timeout: options.stop_timeout,
             trackers: options.trackers.iter().map(Vec::len).sum(),
+            dht: hands.dht_ports != [None; 2],
             trace: options.trace.is_on(),
         };
         let now = hands.started;
@@ -128,7 +129,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
                 self.search.handle(now, fact);
             }
             Event::Accepted { socket, addr, turn: _turn } => {
-                if let Some(conn) = self.search.incoming(addr)
+                if let Some(conn) = self.search.incoming(addr, now)
                     && let Err(gone) = self.hands.links.accept(conn, addr, socket.into())
                 {
                     self.search.handle(now, gone);

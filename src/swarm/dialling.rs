@@ -2,7 +2,6 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
-use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -12,42 +11,11 @@ use super::{
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
-use crate::reach::{Reach, reach};
+use crate::places::{Met, Need, USELESS};
 use crate::wire::message::Message;
-
-/// Trackers are asked for more peers when there are fewer connections than this.
-const PEERS_ENOUGH: usize = 8;
-
-/// How often trackers are asked for more; they may hold it back longer (`min interval`).
-const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
-
-/// A peer that gives nothing keeps its place so long when another address waits for it.
-const USELESS: Duration = Duration::from_secs(45);
-
-/// One that never gave anything, while nobody does: fifty silent peers must not keep the one honest
-/// peer out. Who gave is not suspected so soon: it may be our disk that pauses, or our network.
-const USELESS_WHILE_STARVING: Duration = Duration::from_secs(3);
-
-/// One that takes nothing of a seed keeps its place so long when somebody else waits for one.
-const IDLE: Duration = Duration::from_secs(120);
-
-/// The same while we starve, and who waits is no new address but one that failed before, or one
-/// that dialled us: it may be the honest one, or of no use again.
-const USELESS_FOR_ANOTHER_TRY: Duration = Duration::from_secs(12);
 
 /// We starve when no block came for so long.
 const STARVING: Duration = Duration::from_secs(2);
-
-/// How often, and how many at once, places are made for others.
-const EVICTION_EVERY: Duration = Duration::from_secs(1);
-const EVICTIONS: usize = 10;
-
-/// Two connections between the same two clients that begin within so long were dialled by both at
-/// once. It is longer than a handshake takes, so that both ends see it alike.
-pub const CROSSWISE: Duration = Duration::from_secs(5);
-
-/// How long one that dialled us in vain is thought to try again.
-const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
 
 impl Swarm {
     /// Dials as many addresses as there are places for.
@@ -59,9 +27,8 @@ impl Swarm {
             self.decide(|| Decision::Dial { conn, addr, source });
             self.actions.push(Action::Dial { conn, addr });
         }
-        let few = self.peers.len() + self.dials.len() < PEERS_ENOUGH;
-        if few && self.last_call_for_peers + CALL_FOR_PEERS <= now && !self.closing() {
-            self.last_call_for_peers = now;
+        let taken = self.peers.len() + self.dials.len();
+        if !self.closing() && self.places.call_for_more(taken, now) {
             self.actions.push(Action::MorePeers);
         }
     }
@@ -81,7 +48,7 @@ impl Swarm {
             return None;
         }
         if self.free_places() == 0 {
-            self.turned_away = Some(now);
+            self.places.turned_away(now);
             return None;
         }
         let conn = self.next_conn();
@@ -101,20 +68,11 @@ impl Swarm {
             self.book.ban(addr);
             return self.refuse(conn, &hello, DropReason::Ourselves, now);
         }
-        let twin = self.duplicate_of(&hello);
-        if let Some(other) = twin {
-            // Both ends must close the same one of two connections that were dialled crosswise. One
-            // that is older has blocks on the way, and stays.
-            let twin = &self.peers[&other];
-            let by = |addr: SocketAddr| (!addr.ip().is_loopback(), addr.is_ipv6());
-            let keep_new = match by(addr).cmp(&by(twin.addr)) {
-                Ordering::Equal if twin.incoming == hello.incoming => false,
-                Ordering::Equal => hello.incoming == (self.config.peer_id < hello.peer_id),
-                other => other.is_lt(),
-            };
-            if !keep_new || twin.since + CROSSWISE <= now {
-                return self.refuse(conn, &hello, DropReason::Duplicate { of: other }, now);
-            }
+        let twin = self.twin_of(&hello);
+        if let Some((of, met)) = twin
+            && !met.gives_way_to(&hello, self.config.peer_id, now)
+        {
+            return self.refuse(conn, &hello, DropReason::Duplicate { of }, now);
         }
         let pieces = self.picker.geometry().pieces();
         let mut peer = Peer::new(addr, hello.incoming, hello.peer_id, pieces, now);
@@ -138,7 +96,7 @@ impl Swarm {
             self.tell(conn, Message::Port(port));
         }
         // Only now: the place that becomes free is the other one's, not this one's too.
-        if let Some(other) = twin {
+        if let Some((other, _)) = twin {
             self.drop_peer(other, DropReason::Duplicate { of: conn }, now);
         }
     }
@@ -157,17 +115,14 @@ impl Swarm {
         self.tell(conn, message);
     }
 
-    /// A connection to the same client. An id alone proves nothing, since anybody can copy it, and
-    /// keep the one it belongs to out that way: it must come from the same host. On the local
-    /// network a host has several addresses, one of each kind, and is heard at all of them (BEP 14).
-    fn duplicate_of(&self, hello: &Hello) -> Option<ConnId> {
-        let same_host = |one: SocketAddr, other: SocketAddr| {
-            let kind = |addr: SocketAddr| (addr.is_ipv6(), addr.ip().is_loopback());
-            let local = [one, other].iter().all(|addr| reach(addr.ip()) != Reach::Everywhere);
-            one.ip() == other.ip() || local && kind(one) != kind(other)
+    /// A connection to the same client.
+    fn twin_of(&self, hello: &Hello) -> Option<(ConnId, Met)> {
+        let met = |peer: &Peer| {
+            let &Peer { id, addr, incoming, since, .. } = peer;
+            Met { peer_id: id, addr, incoming, since }
         };
-        let same = |peer: &Peer| peer.id == hello.peer_id && same_host(peer.addr, hello.addr);
-        self.peers.iter().find(|(_, peer)| same(peer)).map(|(&conn, _)| conn)
+        let mut peers = self.peers.iter().map(|(&conn, peer)| (conn, met(peer)));
+        peers.find(|(_, met)| met.is_twin_of(hello))
     }
 
     /// Ends a connection that has not become a peer.
@@ -234,11 +189,7 @@ impl Swarm {
         let left = || self.departed.iter().find(|left| left.0 == conn).map(|left| (left.1, left.2));
         let Some((addr, incoming)) = known.or_else(left) else { return };
         self.announce(Decision::Ban { addr, reason });
-        if incoming {
-            self.book.ban_incoming(addr.ip());
-        } else {
-            self.book.ban(addr);
-        }
+        self.book.ban_peer(addr, incoming);
         // One that has left may be back already, under another number.
         let back = |peer: &Peer| match incoming {
             true => peer.incoming && peer.addr.ip() == addr.ip(),
@@ -251,24 +202,27 @@ impl Swarm {
 
     /// Makes places for those that wait for one, at the cost of peers that give nothing.
     pub(super) fn evict(&mut self, now: Instant) {
-        let due = self.last_eviction + EVICTION_EVERY <= now;
-        if !due || self.free_places() != 0 || self.closing() {
+        if self.free_places() != 0 || self.closing() {
             return;
         }
-        let Some((limit, places)) = self.places_wanted(now) else { return };
-        self.last_eviction = now;
+        let need = match self.last_block + STARVING + self.held_back() <= now {
+            _ if self.finished => Need::Nothing,
+            true => Need::Starving,
+            false => Need::Fed,
+        };
+        let Some(wanted) = self.places.wanted(need, &self.book, now) else { return };
         let useless = |(&conn, peer): (&ConnId, &Peer)| {
             let (since, limit) = match peer.last_block {
-                _ if self.finished => (self.idle_since(conn, peer)?, IDLE),
+                _ if self.finished => (self.idle_since(conn, peer)?, wanted.limit),
+                // Not suspected so soon: it may be our disk that pauses, or our network.
                 Some(_) => (peer.useless_since()?, USELESS),
-                None => (peer.useless_since()?, limit),
+                None => (peer.useless_since()?, wanted.limit),
             };
             let age = now.saturating_duration_since(since);
             (limit + self.held_back() <= age).then_some((age, conn))
         };
-        let mut useless: Vec<(Duration, ConnId)> = self.peers.iter().filter_map(useless).collect();
-        useless.sort_unstable();
-        for (after, conn) in useless.into_iter().rev().take(places) {
+        let useless = self.peers.iter().filter_map(useless).collect();
+        for (after, conn) in wanted.worst(useless) {
             self.drop_peer(conn, DropReason::Useless { after }, now);
         }
     }
@@ -280,45 +234,8 @@ impl Swarm {
         (!waits && !asks).then(|| peer.last_sent.max(peer.since))
     }
 
-    /// How useless a peer must have been to give its place to those that wait, and how many places
-    /// are wanted at once; `None` if nobody waits. Peers that choke us need time to give us a turn,
-    /// so for anybody but a stranger only one has to go at a time, and only while we starve.
-    fn places_wanted(&self, now: Instant) -> Option<(Duration, usize)> {
-        let starving = self.last_block + STARVING + self.held_back() <= now;
-        let knocks = self.turned_away.is_some_and(|when| now < when + KNOCKS_AGAIN);
-        if self.finished {
-            return (knocks || self.book.has_untried(now)).then_some((IDLE, EVICTIONS));
-        }
-        match (starving, self.book.has_untried(now)) {
-            (true, true) => Some((USELESS_WHILE_STARVING, EVICTIONS)),
-            (false, true) => Some((USELESS, EVICTIONS)),
-            (true, false) if knocks || self.book.has_ready(now) => {
-                Some((USELESS_FOR_ANOTHER_TRY, 1))
-            }
-            _ => None,
-        }
-    }
-
     /// Why there is nobody to ask, if that is so.
     pub(super) fn why_nobody(&self) -> Stuck {
-        let (failed, example) = self.book.failures();
-        let known = self.book.known();
-        if self.dials.len() > failed || (!self.dials.is_empty() && known == 0) {
-            return Stuck::Dialling { dials: self.dials.len() };
-        }
-        if known != 0 {
-            return Stuck::NoneReachable { known, error: example.map(str::to_owned) };
-        }
-        let dht = self.config.dht_ports != [None; 2];
-        match (self.config.trackers, self.tracker_answers) {
-            (_, 0) if self.dht_answered => Stuck::NobodyInDht,
-            (0, _) if dht => Stuck::NoDhtNodeAnswered,
-            (0, _) => Stuck::NobodyToAsk,
-            (_, 0) => Stuck::NoTrackerAnswered {
-                failed: self.tracker_failures,
-                error: self.tracker_error.clone(),
-            },
-            _ => Stuck::NoPeersKnown,
-        }
+        self.heard.why_nobody(&self.book, self.dials.len())
     }
 }

@@ -10,10 +10,10 @@ mod super_seed;
 mod talk;
 mod web_seeds;
 
-use super::dialling::CROSSWISE;
 use super::*;
 use crate::geometry::BLOCK_LEN;
 use crate::picker::Reason;
+use crate::places::CROSSWISE;
 
 const PIECES: u32 = 8;
 const BLOCKS: u32 = 2;
