@@ -1,6 +1,7 @@
 //! The places for connections: who gets one, and who has to give it up. The same rules for the search
 //! for metadata and for the swarm.
 //!
+//! * **One address has a few places only** ([`admits`]), and does not wait for more.
 //! * **One client has one place** ([`Met`]). Of two connections to it, which both may have dialled at
 //!   once, both ends must close the same one.
 //! * **Who is of no use makes room for who waits** ([`Places`]): soon for an address that was never
@@ -11,12 +12,12 @@
 //! Layer: decisions. Pure; owned by whoever owns the connections.
 
 use std::cmp::Ordering;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::address_book::AddressBook;
 use crate::picker::ConnId;
-use crate::reach::{Reach, reach};
+use crate::reach::{Reach, customer, reach};
 use crate::swarm::Hello;
 use crate::wire::handshake::PeerId;
 
@@ -38,6 +39,10 @@ const USELESS_FOR_ANOTHER_TRY: Duration = Duration::from_secs(12);
 /// One that takes nothing of a seed keeps its place so long when somebody else waits for one.
 const IDLE: Duration = Duration::from_secs(120);
 
+/// Places that one customer may have: an IPv4 address, or the /64 of an IPv6 one. Several clients
+/// behind one router find room in it, and nobody can fill fifty places from one machine.
+pub const EACH_MAX: usize = 8;
+
 /// How often, and how many at once, places are made for others.
 const EVICTION_EVERY: Duration = Duration::from_secs(1);
 const EVICTIONS: usize = 10;
@@ -50,6 +55,14 @@ const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
 
 /// How long one that dialled us in vain is thought to try again.
 const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
+
+/// Whether one more that dials us from this address may have a place, while these have one. Those on
+/// our own machine have no limit: they could hurt it more simply, and many may live there.
+pub fn admits(ip: IpAddr, taken: impl IntoIterator<Item = IpAddr>) -> bool {
+    let whose = customer(ip);
+    let same = taken.into_iter().filter(|other| customer(*other) == whose);
+    reach(ip) == Reach::Machine || same.count() < EACH_MAX
+}
 
 /// A peer that has a place.
 #[derive(Debug, Clone, Copy)]

@@ -20,7 +20,7 @@ use super::record::{RECORD_MAX, RECORDS_MAX, Record};
 use crate::address_book::{AddressBook, HALF_OPEN_MAX, Source};
 use crate::hash::Sha1;
 use crate::picker::ConnId;
-use crate::places::{Met, Need, Places};
+use crate::places::{self, Met, Need, Places};
 use crate::swarm::{
     Action, BanReason, Decision, DropReason, End, Fact, Heard, Heir, Hello, Heritage, Order,
     QUEUE_MAX, makes_sense,
@@ -194,7 +194,9 @@ impl Search {
 
     /// Somebody dialled us. Its number, if there is a place for it.
     pub fn incoming(&mut self, addr: SocketAddr, now: Instant) -> Option<ConnId> {
-        if !self.book.welcomes(addr.ip()) {
+        let taken = self.peers.values().map(|peer| peer.hello.addr);
+        let taken = taken.chain(self.dials.values().map(|dial| dial.0)).map(|addr| addr.ip());
+        if !self.book.welcomes(addr.ip()) || !places::admits(addr.ip(), taken) {
             return None;
         }
         if self.free_places() == 0 {

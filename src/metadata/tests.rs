@@ -344,6 +344,34 @@ fn one_client_has_one_place() {
 }
 
 #[test]
+fn one_address_does_not_take_all_places() {
+    let mut p = play(1_000);
+    let mut knock = |text: &str| p.search.incoming(text.parse().unwrap(), p.now).is_some();
+    let from_one = (1..=60).filter(|port| knock(&format!("198.51.100.1:{port}"))).count();
+    assert_eq!(from_one, crate::places::EACH_MAX);
+    let from_network = (1..=60).filter(|n| knock(&format!("[2001:db8::{n}]:1"))).count();
+    assert_eq!(from_network, crate::places::EACH_MAX);
+    assert!(knock("198.51.100.2:1") && knock("[2001:db8:0:1::1]:1"));
+    // On this machine many may live, and it would gain nothing.
+    let from_here = (1..=60).filter(|port| knock(&format!("127.0.0.1:{port}"))).count();
+    assert_eq!(from_here, 50 - 2 * crate::places::EACH_MAX - 2);
+}
+
+/// Else it could have everybody else dropped, one after another.
+#[test]
+fn one_that_has_its_share_of_places_does_not_wait_for_another() {
+    let mut p = play(1_000);
+    let caller: SocketAddr = "198.51.100.1:1000".parse().unwrap();
+    while p.search.incoming(caller, p.now).is_some() {}
+    (0..50 - crate::places::EACH_MAX).for_each(|_| _ = p.joins(Kind::Poor));
+    for _ in 0..30 {
+        assert_eq!(p.search.incoming(caller, p.now), None);
+        assert_eq!(p.finds(SECOND), None);
+    }
+    assert!(p.hung_up.is_empty(), "{:?}", p.hung_up);
+}
+
+#[test]
 fn who_is_of_no_use_makes_room_for_one_that_dials_us() {
     let mut p = play(1_000);
     (0..50).for_each(|_| _ = p.joins(Kind::Poor));
