@@ -9,7 +9,7 @@
 
 use crate::geometry::PieceIndex;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bitfield {
     bytes: Vec<u8>,
     len: u32,

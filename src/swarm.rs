@@ -233,6 +233,9 @@ pub enum Action {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Order {
     Say(Message),
+    /// `have` for each of these pieces. They may be more than the way to a peer holds: the writer
+    /// makes them as the peer takes them.
+    Haves(Bitfield),
     /// Requests for these blocks, whose answers are then expected.
     Ask(Vec<Span>),
     /// A block that the peer asked for.

@@ -384,6 +384,9 @@ impl World {
                 pipe.write(Item::Message(Message::HaveAll));
             }
             Order::Say(message) => pipe.write(Item::Message(message)),
+            Order::Haves(pieces) => {
+                pieces.iter().for_each(|piece| pipe.write(Item::Message(Message::Have(piece))));
+            }
             Order::Ask(spans) => {
                 for span in spans {
                     pipe.asked.push(span);

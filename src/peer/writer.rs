@@ -1,7 +1,8 @@
 //! The writer: sends one peer what the swarm orders.
 //!
 //! ```text
-//! orders ─► messages: at once, those that wait together in one write
+//! orders ─► messages: at once, those that wait together in one write; but many `have`, which
+//!       │   are made as the socket takes them
 //!       └─► blocks: a queue; a `cancel` or `choke` takes them out again. Their bytes go
 //!           from the map to the socket, header and block and header and block in one call
 //! ```
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::{ASKED_MAX, Context, KEEP_ALIVE, WRITE_TIMEOUT};
+use crate::bitfield::Bitfield;
 use crate::event::Event;
-use crate::geometry::Span;
+use crate::geometry::{PieceIndex, Span};
 use crate::hash::Verified;
 use crate::limit::Limit;
 use crate::picker::ConnId;
@@ -34,6 +36,9 @@ use crate::wire::metadata::{self, Metadata};
 
 /// When what is to be sent is longer than this, it is sent before more is added.
 const WRITE_LEN: usize = 64 * 1024;
+
+/// So many bytes of [`Haves`] go out in one call; after it, orders and blocks have their turn.
+const HAVES_LEN: usize = 16 * 1024;
 
 /// So much of the queue goes out in one call, at least and at most: after it, orders are looked at
 /// again. The kernel is told to hold no more than that unsent, since nothing can take it back: what
@@ -70,10 +75,42 @@ pub struct Writer {
     pub storage: Option<Reading>,
     pub limit: Limit,
     pub queue: VecDeque<(Verified, Span)>,
+    pub haves: Haves,
     pub portion: Portion,
     /// Bytes that the limit lets pass, and for which there is no block any more: never more than one
     /// portion, and the next one counts it.
     pub granted: usize,
+}
+
+/// Pieces that the peer is still to be told of, in order: a bit each, where their messages would take
+/// some hundred times as much.
+#[derive(Debug, Default)]
+pub struct Haves {
+    /// Nothing before `next` counts.
+    pieces: Bitfield,
+    next: PieceIndex,
+}
+
+impl Haves {
+    fn is_empty(&self) -> bool {
+        self.pieces.len() <= self.next
+    }
+
+    fn add(&mut self, mut more: Bitfield) {
+        self.for_each(|piece| _ = more.insert(piece));
+        *self = Haves { pieces: more, next: 0 };
+    }
+}
+
+impl Iterator for Haves {
+    type Item = PieceIndex;
+
+    fn next(&mut self) -> Option<PieceIndex> {
+        let left = self.next..self.pieces.len();
+        let found = left.into_iter().find(|&piece| self.pieces.contains(piece));
+        self.next = found.map_or(self.pieces.len(), |piece| piece + 1);
+        found
+    }
 }
 
 /// How much goes out in one call, measured by how long that takes.
@@ -132,12 +169,17 @@ impl Writer {
     /// Takes the tasks that wait, sends the messages, then some blocks.
     fn step(&mut self) -> Result<(), Over> {
         let mut bytes = Vec::new();
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.haves.is_empty() {
             self.wait(KEEP_ALIVE, &mut bytes)?;
         }
         while bytes.len() < WRITE_LEN {
             let Ok(task) = self.tasks.try_recv() else { break };
             self.take(task, &mut bytes)?;
+        }
+        while bytes.len() < HAVES_LEN
+            && let Some(piece) = self.haves.next()
+        {
+            self.say(&Message::Have(piece), &mut bytes);
         }
         if !bytes.is_empty() {
             self.write(&bytes)?;
@@ -162,6 +204,7 @@ impl Writer {
             Task::Upload(verified, span) => self.queue.push_back((verified, span)),
             Task::Storage(storage) => self.storage = Some(*storage),
             Task::Order(Order::Say(message)) => self.say(&message, bytes),
+            Task::Order(Order::Haves(pieces)) => self.haves.add(pieces),
             Task::Order(Order::Upload(_)) => unreachable!("the session adds the token"),
             Task::Order(Order::Metadata { id, piece }) => self.give_metadata(id, piece, bytes),
             Task::Order(Order::Withdraw(span)) => self.queue.retain(|(_, queued)| *queued != span),
@@ -410,6 +453,17 @@ mod tests {
         assert_eq!(said[..], expected);
         // The second block went in the first one's turn.
         assert_eq!((writer.granted, writer.queue.len()), (0, 0));
+    }
+
+    #[test]
+    fn haves_are_told_in_order_and_once() {
+        let mut haves = Haves::default();
+        assert!(haves.is_empty() && haves.next().is_none());
+        haves.add(Bitfield::with(20, [3, 17, 19]));
+        assert_eq!((haves.next(), haves.is_empty()), (Some(3), false));
+        haves.add(Bitfield::with(20, [1, 17]));
+        assert_eq!(haves.by_ref().collect::<Vec<_>>(), [1, 17, 19]);
+        assert!(haves.is_empty());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
 use crate::limit::Limit;
 use crate::peer::reader::{Outlets, Reader};
-use crate::peer::writer::{Portion, Task, Writer};
+use crate::peer::writer::{Haves, Portion, Task, Writer};
 use crate::peer::{Context, Link};
 use crate::picker::ConnId;
 use crate::proxy::Proxy;
@@ -167,6 +167,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
             storage: self.supplies.storage.clone(),
             limit: self.supplies.upload_limit.clone(),
             queue: VecDeque::new(),
+            haves: Haves::default(),
             portion: Portion::default(),
             granted: 0,
         };

@@ -12,7 +12,7 @@
 //! 4. **What is not seen elsewhere is shown again** after [`PATIENCE`], or as soon as the peer that
 //!    was shown it has left, but never while a first copy is on its way.
 //! 5. **It ends** when every piece is at two other peers, or one of them is a seed. Then
-//!    everybody is told of the rest, [`TELL_MAX`] pieces at a time.
+//!    everybody is told of the rest, in one order ([`Order::Haves`]).
 //!
 //! Nobody is choked meanwhile: what is shown is ration enough, and a place to wait for costs time.
 //!
@@ -25,7 +25,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Swarm;
+use super::{Action, Order, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::ConnId;
@@ -45,9 +45,6 @@ const ARRIVAL: Duration = Duration::from_secs(20);
 
 /// A piece that is not fetched for so long no longer counts as being under way.
 const UNFETCHED: Duration = Duration::from_secs(5);
-
-/// So many pieces each peer is told of at once at the end: the way to a peer holds 2,048 messages.
-const TELL_MAX: usize = 256;
 
 pub(super) struct SuperSeed {
     shown: BTreeMap<ConnId, Shown>,
@@ -178,8 +175,9 @@ impl Swarm {
             room = room.saturating_sub(bytes);
             self.tell(conn, Message::Have(piece));
         }
-        if !state.over || self.tell_rest(&mut state) {
-            self.super_seed = Some(state);
+        match state.over {
+            true => self.tell_rest(state),
+            false => self.super_seed = Some(state),
         }
     }
 
@@ -245,21 +243,15 @@ impl Swarm {
         best.map(|(&conn, _)| conn)
     }
 
-    /// Tells everybody of what they were not shown; whether there is more to tell.
-    fn tell_rest(&mut self, state: &mut SuperSeed) -> bool {
-        let pieces = self.picker.geometry().pieces();
-        for (&conn, shown) in &mut state.shown {
-            let hidden = (0..pieces).filter(|&piece| !shown.pieces.contains(piece));
-            let hidden: Vec<PieceIndex> = hidden.take(TELL_MAX).collect();
-            for piece in hidden {
-                shown.pieces.insert(piece);
-                // What it has it need not hear of.
-                if self.peers.get(&conn).is_some_and(|peer| !peer.has.contains(piece)) {
-                    self.tell(conn, Message::Have(piece));
-                }
+    /// Tells everybody of what they were not shown; of what a peer has, it need not hear.
+    fn tell_rest(&mut self, state: SuperSeed) {
+        for (conn, Shown { pieces: shown, .. }) in state.shown {
+            let Some(peer) = self.peers.get(&conn) else { continue };
+            let rest = (0..shown.len()).filter(|&p| !shown.contains(p) && !peer.has.contains(p));
+            let rest = Bitfield::with(shown.len(), rest);
+            if !rest.is_empty() {
+                self.actions.push(Action::Tell { conn, order: Order::Haves(rest) });
             }
         }
-        state.shown.retain(|_, shown| !shown.pieces.is_full());
-        !state.shown.is_empty()
     }
 }

@@ -118,6 +118,9 @@ impl Rules {
                 let peer = peer.unwrap_or_else(|| panic!("{conn} is no peer: {order:?}"));
                 match order {
                     Order::Say(message) => peer.is_told(message, &self.have),
+                    Order::Haves(pieces) => pieces
+                        .iter()
+                        .for_each(|piece| peer.is_told(&Message::Have(piece), &self.have)),
                     Order::Ask(spans) => {
                         assert!(!self.finished && !spans.is_empty());
                         spans

@@ -29,11 +29,14 @@ fn leecher(play: &mut Play, fast: bool) -> ConnId {
 
 /// The pieces that a peer was told of.
 fn shown(play: &Play, to: ConnId) -> Vec<PieceIndex> {
-    let shown = play.actions.iter().filter_map(|action| match action {
+    let shown = play.actions.iter().flat_map(|action| match action {
         Action::Tell { conn, order: Order::Say(Message::Have(piece)) } if *conn == to => {
-            Some(*piece)
+            vec![*piece]
         }
-        _ => None,
+        Action::Tell { conn, order: Order::Haves(pieces) } if *conn == to => {
+            pieces.iter().collect()
+        }
+        _ => Vec::new(),
     });
     shown.collect()
 }
@@ -125,6 +128,12 @@ fn it_ends_when_the_others_have_everything_twice() {
     play.wait(Duration::from_secs(1));
     assert!(play.swarm.super_seed.is_none());
     assert!((0..3).all(|i| shown(&play, peers[i]).contains(&(i as u32))));
+    // In one order: of many messages, those that a slow peer has not taken would pile up.
+    let orders = |conn| {
+        let told = |a: &&Action| matches!(a, Action::Tell { conn: to, order: Order::Haves(_) } if *to == conn);
+        play.actions.iter().filter(told).count()
+    };
+    assert!(peers.iter().all(|&conn| orders(conn) == 1));
     let late = leecher(&mut play, true);
     let all = Action::Tell { conn: late, order: Order::Say(Message::HaveAll) };
     assert!(play.actions.contains(&all));
