@@ -224,5 +224,5 @@ fn call(
 }
 
 fn leash(proxy: Option<&Proxy>) -> (Hold, Leash) {
-    web::leash(http::agent(proxy), proxy.is_some())
+    web::leash(http::client(proxy))
 }

@@ -4,14 +4,17 @@
 //! A torrent's author picks the addresses of trackers and web seeds, and our machine sends the
 //! requests: so an author could have us call services that only we can reach. Rules against that:
 //! `http` and `https` only; no redirect from outside to the inside of this network, or from https to
-//! http; and what the kind of address adds (a tracker's path, a web seed's query).
+//! http; and inside it only what the kind of address lets in: a tracker's page, a web seed without a
+//! query. [`client`] keeps them by what it connects to.
 //!
-//! Layer: hands, but pure, except that [`is_inside`] looks names up.
+//! Layer: hands.
+
+pub mod client;
 
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
@@ -22,6 +25,8 @@ use ureq::typestate::AgentScope;
 use crate::printable::clipped;
 use crate::proxy::Proxy;
 use crate::reach::{Reach, reach};
+
+use client::Client;
 
 /// How we introduce ourselves; some servers let only known clients in, and then know whom to add.
 pub const USER_AGENT: &str = concat!("piecemeal/", env!("CARGO_PKG_VERSION"));
@@ -75,26 +80,12 @@ pub fn check(uri: &Uri) -> Result<(), String> {
 pub fn is_loopback(host: &str) -> bool {
     let host = bare(host);
     match host.parse::<IpAddr>() {
-        Ok(ip) => ip.is_loopback() || ip.to_canonical().is_loopback() || ip.is_unspecified(),
+        Ok(ip) => reach(ip) == Reach::Machine,
         Err(_) => {
             let name = host.trim_end_matches('.').to_ascii_lowercase();
             name == "localhost" || name.ends_with(".localhost")
         }
     }
-}
-
-/// Whether a host is on this machine or in a private network. A name is looked up, since names may
-/// point inside as well; one that has no address is not inside. Behind a proxy, names are for the
-/// proxy to look up, and inside is what it says.
-pub fn is_inside(uri: &Uri, through: bool) -> bool {
-    let host = bare(uri.host().unwrap_or_default());
-    let port = uri.port_u16().unwrap_or(80);
-    let name = host.parse::<IpAddr>().is_err();
-    is_loopback(host)
-        || (!(name && through))
-            && (host, port)
-                .to_socket_addrs()
-                .is_ok_and(|mut found| found.any(|addr| reach(addr.ip()) != Reach::Everywhere))
 }
 
 /// The part of a URL that may be shown: paths and queries hold passkeys, and logs are published.
@@ -127,15 +118,8 @@ pub fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Where a redirect leads, if it may; `rule` is what holds for addresses of this kind. Looks names up,
-/// unless all goes `through` a proxy.
-pub fn redirected(
-    from: &Uri,
-    location: &str,
-    rule: fn(&Uri) -> Result<(), String>,
-    through: bool,
-) -> Result<Uri, String> {
-    let forbidden = |why: &str| format!("redirected to {}: {why}", clipped(location, 80));
+/// Where a redirect leads, if it may. Whether it leads inside shows when the client gets there.
+fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
     let scheme = from.scheme_str().unwrap_or("http");
     let host = from.authority().map_or("", |host| host.as_str());
     let location = escape_stray(location.trim());
@@ -151,13 +135,10 @@ pub fn redirected(
         format!("{scheme}://{host}{folder}/{location}")
     };
     let absolute = absolute.split('#').next().unwrap_or_default();
-    let to: Uri = absolute.parse().map_err(|_| forbidden("it is no web address"))?;
-    rule(&to).map_err(|why| forbidden(&why))?;
+    let to: Uri = absolute.parse().map_err(|_| "it is no web address".to_owned())?;
+    check(&to)?;
     if scheme == "https" && to.scheme_str() != Some("https") {
-        return Err(forbidden("not from https to http"));
-    }
-    if from.host() != to.host() && is_inside(&to, through) && !is_inside(from, through) {
-        return Err(forbidden("not from outside to the inside of this network"));
+        return Err("not from https to http".to_owned());
     }
     Ok(to)
 }
@@ -200,7 +181,7 @@ pub fn io_text(e: &io::Error) -> String {
 /// What a call is held by. Dropping it interrupts the call wherever that is possible; a name look-up
 /// or a TCP connect in progress run into their own time-outs.
 pub struct Hold {
-    agent: ureq::Agent,
+    client: Client,
     /// `Some` until the drop.
     line: Option<Sender<Infallible>>,
 }
@@ -209,15 +190,13 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // First the line, so that the call knows why its socket closes.
         self.line = None;
-        self.agent.clone().shutdown();
+        self.client.shutdown();
     }
 }
 
 /// The call's end of it.
 pub struct Leash {
-    pub agent: ureq::Agent,
-    /// Everything goes through a proxy that the user has named.
-    pub through: bool,
+    pub client: Client,
     line: Receiver<Infallible>,
 }
 
@@ -228,11 +207,11 @@ impl Leash {
     }
 }
 
-/// Two ends for an agent: who keeps the first can interrupt what is done with the second.
-pub fn leash(agent: ureq::Agent, through: bool) -> (Hold, Leash) {
+/// Two ends for a client: who keeps the first can interrupt what is done with the second.
+pub fn leash(client: Client) -> (Hold, Leash) {
     // Never carries anything: only its end is of interest.
     let (sender, line) = bounded(1);
-    (Hold { agent: agent.clone(), line: Some(sender) }, Leash { agent, through, line })
+    (Hold { client: client.clone(), line: Some(sender) }, Leash { client, line })
 }
 
 #[cfg(test)]
@@ -244,25 +223,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside() {
-        for (url, inside) in [
-            ("http://127.0.0.9/", true),
-            ("http://10.1.2.3/", true),
-            ("http://100.64.0.1/", true),
-            ("http://100.128.0.1/", false),
-            ("http://169.254.169.254/", true),
-            ("http://[::1]/", true),
-            ("http://[fd00::1]/", true),
-            ("http://[::ffff:192.168.1.1]/", true),
-            ("http://0.0.0.0/", true),
-            ("http://192.0.2.1/", false),
-            ("http://[2001:db8::1]/", false),
-        ] {
-            assert_eq!(is_inside(&url.parse().unwrap(), false), inside, "{url}");
-        }
-    }
-
-    #[test]
     fn passkeys_are_not_shown() {
         assert_eq!(place("https://u:p@t.example:8/key/announce?k=1"), "https://t.example:8");
         assert_eq!(place("udp://t.example:80?k=1"), "udp://t.example:80");
@@ -270,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn where_redirects_may_lead() {
+    fn where_redirects_lead() {
         let lead = |from: &str, location: &str, expected: std::result::Result<&str, &str>| match (
-            redirected(&uri(from), location, check, false),
+            redirected(&uri(from), location),
             expected,
         ) {
             (Ok(to), Ok(expected)) => assert_eq!(to.to_string(), expected),
@@ -281,23 +241,15 @@ mod tests {
             }
             (got, _) => panic!("{from} to {location}: {got:?}"),
         };
-        let outside = "http://192.0.2.1/x/announce?k=1";
-        lead(outside, "http://192.0.2.2/a", Ok("http://192.0.2.2/a"));
-        lead(outside, "/a?b#c", Ok("http://192.0.2.1/a?b"));
-        lead(outside, "a?u=http://z", Ok("http://192.0.2.1/x/a?u=http://z"));
-        lead(outside, "//192.0.2.3/a", Ok("http://192.0.2.3/a"));
-        lead(outside, "file:///etc/passwd", Err("no web address"));
-        lead(outside, "udp://192.0.2.2:80/announce", Err("only http and https"));
-        lead(outside, "http://127.0.0.1/announce", Err("to the inside"));
-        lead(outside, "http://10.0.0.1/announce", Err("to the inside"));
-        lead(outside, "http://[::1]/admin", Err("to the inside"));
-        lead(
-            "http://127.0.0.1/announce",
-            "http://127.0.0.2/announce",
-            Ok("http://127.0.0.2/announce"),
-        );
+        let from = "http://192.0.2.1/x/announce?k=1";
+        lead(from, "http://192.0.2.2/a", Ok("http://192.0.2.2/a"));
+        lead(from, "/a?b#c", Ok("http://192.0.2.1/a?b"));
+        lead(from, "a?u=http://z", Ok("http://192.0.2.1/x/a?u=http://z"));
+        lead(from, "//192.0.2.3/a", Ok("http://192.0.2.3/a"));
+        lead(from, "file:///etc/passwd", Err("no web address"));
+        lead(from, "udp://192.0.2.2:80/announce", Err("only http and https"));
         lead("https://192.0.2.1/announce", "http://192.0.2.1/announce", Err("https to http"));
-        lead(outside, "http://[", Err("no web address"));
-        lead(outside, "\x1b[2J", Ok("http://192.0.2.1/x/%1B[2J"));
+        lead(from, "http://[", Err("no web address"));
+        lead(from, "\x1b[2J", Ok("http://192.0.2.1/x/%1B[2J"));
     }
 }

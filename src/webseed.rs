@@ -38,8 +38,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use ureq::BodyReader;
 use ureq::http::Uri;
-use ureq::{Agent, BodyReader};
 
 use crate::event::Event;
 use crate::limit::Limit;
@@ -47,11 +47,12 @@ use crate::peer::reader::Outlets;
 use crate::picker::ConnId;
 use crate::storage::{Layout, Part};
 use crate::swarm::{Fact, FetchEnd};
+use crate::web::client::{Client, Found, Side};
 use address::{Address, Names};
 use answer::Verdict;
 use sink::Sink;
 
-pub use call::agent;
+pub use call::client;
 
 /// Web seeds of one torrent that are used. Each is a thread and a connection; lists are short, and a
 /// few servers fill any line.
@@ -69,9 +70,7 @@ pub struct WebSeed {
     pub names: Arc<Names>,
     pub layout: Layout,
     /// The same for all, so that it can be shut down.
-    pub agent: Agent,
-    /// All goes through a proxy that the user has named.
-    pub through: bool,
+    pub client: Client,
     /// Runs of bytes of the torrent, one at a time; hung up when the session ends.
     pub orders: Receiver<Range<u64>>,
     /// How far the run is still wanted.
@@ -90,7 +89,7 @@ struct Fetcher {
     /// Bytes that were read to be passed over.
     skipped: u64,
     /// Where this file's last answer came from.
-    last: Option<(usize, Uri)>,
+    last: Option<(usize, (Uri, Side))>,
 }
 
 /// The body of an answer.
@@ -194,11 +193,11 @@ impl Fetcher {
         let useless = |why| FetchEnd::Useless { why };
         let torrent = seed.layout.torrent();
         let uri = seed.address.of_file(torrent, &seed.names, part.file).map_err(useless)?;
-        let last = self.last.take().filter(|(file, _)| *file == part.file).map(|(_, uri)| uri);
+        let last = self.last.take().filter(|(file, _)| *file == part.file).map(|(_, from)| from);
         let asked = part.at..part.at + part.length as u64;
         let answered = call::ask(seed, uri, last, asked.clone());
         let answered = answered.ok_or_else(|| failed("cannot start a thread"))?;
-        let (response, uri) = loop {
+        let Found { response, uri, side } = loop {
             match answered.recv_timeout(GLANCE) {
                 Ok(answered) => break answered?,
                 Err(RecvTimeoutError::Disconnected) => {
@@ -214,12 +213,12 @@ impl Fetcher {
         };
         match answer::judge(response.status(), response.headers(), &asked, length) {
             Verdict::Part { end } => {
-                self.last = Some((part.file, uri));
+                self.last = Some((part.file, (uri, side)));
                 let body = response.into_body().into_reader();
                 Ok(Stream { file: part.file, at: part.at, end, body })
             }
             Verdict::Whole => {
-                self.last = Some((part.file, uri));
+                self.last = Some((part.file, (uri, side)));
                 self.ignores_range |= asked != (0..length);
                 let (vain, max) = (self.skipped, torrent.geometry.total_length());
                 if max < vain + part.at {

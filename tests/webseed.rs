@@ -270,6 +270,8 @@ fn redirects_are_followed_but_not_for_ever_and_not_everywhere() {
         ("file:///etc/", "no web address"),
         ("ftp://127.0.0.1/", "only http and https"),
         ("http://127.0.0.1:9/admin?x=", "may have no query"),
+        // The same address.
+        ("http://2130706433:9/admin?x=", "may have no query"),
     ] {
         let place = Place::new(&fixture);
         let server = Server::start(&fixture, Manner::Redirects(to.to_owned()));

@@ -9,20 +9,18 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ureq::ResponseExt;
-use ureq::http::Uri;
+use ureq::RequestBuilder;
+use ureq::typestate::WithoutBody;
 
 use crate::hash::Sha1;
 use crate::magnet::Magnet;
 use crate::metainfo::{Metainfo, TORRENT_LEN_MAX};
 use crate::proxy::Proxy;
 use crate::web;
-
-/// How often a server may send us elsewhere: tiny services answer with one or two.
-const REDIRECTS_MAX: u32 = 5;
+use crate::web::client::{Client, Failure};
 
 /// How long a connection to a server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -112,28 +110,24 @@ fn limited(source: impl Read) -> Result<Vec<u8>> {
 }
 
 fn download(url: &str, proxy: Option<&Proxy>) -> Result<Vec<u8>> {
-    let config = web::config(proxy)
-        .http_status_as_error(true)
-        .max_redirects(REDIRECTS_MAX)
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_global(Some(TRANSFER_TIMEOUT))
-        .build();
-    let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(explained)?;
-    if has_scheme(url, "https") && !is_https(response.get_uri()) {
-        bail!("redirected from https to {}", response.get_uri());
+    let config = web::config(proxy).timeout_connect(Some(CONNECT_TIMEOUT));
+    let deadline = Instant::now() + TRANSFER_TIMEOUT;
+    let in_time = |request: RequestBuilder<WithoutBody>| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        request.config().timeout_global(Some(left)).build()
+    };
+    let uri = web::escape_stray(url).parse().context("it is no web address")?;
+    // The user may ask for anything anywhere; a redirect still gets nobody inside.
+    let found = Client::new(config).get(uri, None, |_| Ok(()), &in_time);
+    let mut response = found
+        .map_err(|failure| match failure {
+            Failure::Forbidden(why) => anyhow!(why),
+            Failure::Call(err) => err.into(),
+        })?
+        .response;
+    if !response.status().is_success() {
+        // A status code alone says little.
+        bail!("the server answered with status {}", response.status().as_u16());
     }
     limited(response.body_mut().as_reader())
-}
-
-fn is_https(uri: &Uri) -> bool {
-    uri.scheme_str() == Some("https")
-}
-
-/// A status code alone says little.
-fn explained(err: ureq::Error) -> anyhow::Error {
-    match err {
-        ureq::Error::StatusCode(code) => anyhow!("the server answered with status {code}"),
-        ureq::Error::TooManyRedirects => anyhow!("more than {REDIRECTS_MAX} redirects, the limit"),
-        other => other.into(),
-    }
 }

@@ -18,7 +18,7 @@ use crate::picker::ConnId;
 use crate::swarm::Swarm;
 use crate::web::{self, Hold};
 use crate::webseed::address::{Address, Names};
-use crate::webseed::{WEB_SEEDS_MAX, WebSeed, agent};
+use crate::webseed::{WEB_SEEDS_MAX, WebSeed, client};
 
 /// Empty, unless the torrent or the user names web seeds.
 #[derive(Default)]
@@ -48,8 +48,7 @@ impl WebSeeds {
         if urls.is_empty() {
             return seeds;
         }
-        let proxy = options.proxy.as_ref();
-        let (hold, leash) = web::leash(agent(proxy), proxy.is_some());
+        let (hold, leash) = web::leash(client(options.proxy.as_ref()));
         seeds.hold = Some(hold);
         let names = Arc::new(Names::of(options.layout.torrent()));
         for url in urls.iter().take(WEB_SEEDS_MAX) {
@@ -72,8 +71,7 @@ impl WebSeeds {
                 address,
                 names: names.clone(),
                 layout: options.layout.clone(),
-                agent: leash.agent.clone(),
-                through: leash.through,
+                client: leash.client.clone(),
                 orders,
                 until: until.clone(),
                 outlets: outlets.clone(),

@@ -5,9 +5,9 @@
 //! ◄── 200, a bencoded dictionary; see `answer`
 //! ```
 //!
-//! Redirects are followed here and not by the HTTP library, since each has to pass the rules of
-//! `url`. Some trackers say no with a status of 400 or 403 and the reason in a proper answer: so the
-//! body is looked at before the status.
+//! Redirects are followed by our own [`client`](crate::web::client), with the rules of `url`. Some
+//! trackers say no with a status of 400 or 403 and the reason in a proper answer: so the body is
+//! looked at before the status.
 //!
 //! Layer: hands. Runs on a call thread; owns nothing for longer than a call. The body is read up to a
 //! limit and not beyond, whatever the headers announce.
@@ -16,25 +16,25 @@ use std::fmt::Write;
 use std::io::Read;
 use std::time::Instant;
 
+use ureq::RequestBuilder;
 use ureq::http::{StatusCode, Uri};
+use ureq::typestate::WithoutBody;
 
 use super::url;
 use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
 use crate::hash::Sha1;
 use crate::percent;
 use crate::proxy::Proxy;
-use crate::web::{self, REDIRECTS_MAX};
+use crate::web;
+use crate::web::client::{Client, Failure};
 
 /// The most bytes of an answer: 170,000 compact peers, a hundred times what anybody needs.
 pub const BODY_MAX: usize = 1 << 20;
 
 /// A client whose requests can be interrupted from outside.
-pub fn agent(proxy: Option<&Proxy>) -> ureq::Agent {
-    web::config(proxy)
-        // A call is over with its answer: a kept connection may be closing when it is used again.
-        .max_idle_connections(0)
-        .build()
-        .new_agent()
+pub fn client(proxy: Option<&Proxy>) -> Client {
+    // A call is over with its answer: a kept connection may be closing when it is used again.
+    Client::new(web::config(proxy).max_idle_connections(0))
 }
 
 pub fn announce(url: &Uri, announce: &Announce, limits: &Limits, leash: &Leash) -> Result<Answer> {
@@ -97,44 +97,29 @@ fn scrape_url(url: &Uri) -> Result<Uri> {
 }
 
 /// The status and body of the page where the redirects end.
-fn get(mut url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<u8>)> {
+fn get(url: Uri, limits: &Limits, leash: &Leash) -> Result<(StatusCode, Vec<u8>)> {
     let deadline = Instant::now() + limits.whole;
-    for _ in 0..=REDIRECTS_MAX {
+    let explain = |e: ureq::Error| explain(e, limits, leash);
+    let in_time = |request: RequestBuilder<WithoutBody>| {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(failed(format!("no whole answer within {:?}", limits.whole)));
-        }
-        let explain = |e: ureq::Error| explain(e, limits, leash);
-        let mut request = leash
-            .agent
-            .get(&url)
-            .config()
-            .timeout_global(Some(left))
-            .timeout_connect(Some(limits.connect))
-            .timeout_resolve(Some(limits.connect));
-        if !leash.through && url.host().is_some_and(web::is_loopback) {
-            // No proxy of the environment can reach our own machine.
-            request = request.proxy(None);
-        }
-        let mut response = request.build().call().map_err(explain)?;
-        let status = response.status();
-        let location = response.headers().get("location").map(|to| to.as_bytes().to_vec());
-        if let (true, Some(location)) = (status.is_redirection(), location) {
-            let location = String::from_utf8_lossy(&location);
-            let to = web::redirected(&url, &location, url::check_http, leash.through);
-            url = to.map_err(failed)?;
-            continue;
-        }
-        let mut body = Vec::new();
-        // One byte more than the limit tells that there is more.
-        let mut reader = response.body_mut().as_reader().take(BODY_MAX as u64 + 1);
-        reader.read_to_end(&mut body).map_err(|e| explain(e.into()))?;
-        if BODY_MAX < body.len() {
-            return Err(failed(format!("an answer of over {BODY_MAX} bytes, the limit")));
-        }
-        return Ok((status, body));
+        let config = request.config().timeout_global(Some(left));
+        config.timeout_connect(Some(limits.connect)).timeout_resolve(Some(limits.connect)).build()
+    };
+    let found = leash.client.get(url, None, url::check_inside, &in_time);
+    let mut response = found
+        .map_err(|failure| match failure {
+            Failure::Forbidden(why) => failed(why),
+            Failure::Call(e) => explain(e),
+        })?
+        .response;
+    let mut body = Vec::new();
+    // One byte more than the limit tells that there is more.
+    let mut reader = response.body_mut().as_reader().take(BODY_MAX as u64 + 1);
+    reader.read_to_end(&mut body).map_err(|e| explain(e.into()))?;
+    if BODY_MAX < body.len() {
+        return Err(failed(format!("an answer of over {BODY_MAX} bytes, the limit")));
     }
-    Err(failed(format!("more than {REDIRECTS_MAX} redirects, the limit")))
+    Ok((response.status(), body))
 }
 
 /// With a bad status only a refusal counts: its reason tells more than the status does.

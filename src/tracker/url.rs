@@ -1,8 +1,8 @@
 //! Announce URLs: which ones we use, and how they are written.
 //!
 //! A torrent's author picks the URLs, and our machine sends the requests: so an author could have us
-//! call services that only we can reach. Rules against that: `http`, `https` and `udp` only; on our
-//! own machine only a path that looks like a tracker's; and no redirect from outside to the inside.
+//! call services that only we can reach. Rules against that: `http`, `https` and `udp` only; inside
+//! this network only a path that looks like a tracker's; and no redirect from outside to the inside.
 //!
 //! Layer: hands, but pure.
 
@@ -10,7 +10,7 @@ use ureq::http::Uri;
 
 use super::{Error, Result};
 use crate::printable::clipped;
-use crate::web::{self, bare, escape_stray, is_loopback};
+use crate::web::{self, bare, escape_stray};
 
 pub use crate::web::place;
 
@@ -57,7 +57,7 @@ impl Target {
         }
         match scheme.as_str() {
             "http" | "https" => {
-                check_http(&uri).map_err(|why| unusable(&why))?;
+                web::check(&uri).map_err(|why| unusable(&why))?;
                 Ok(Target::Http(uri))
             }
             "udp" => {
@@ -72,18 +72,14 @@ impl Target {
     }
 }
 
-/// The rules for a tracker's http(s) address, whether a torrent or a redirect names it.
-pub fn check_http(uri: &Uri) -> std::result::Result<(), String> {
-    web::check(uri)?;
-    // A tracker's page is called `announce` by custom; a router's or a database's is not.
+/// What may be asked for inside this network. A tracker's page is called `announce` by custom; a
+/// router's or a database's is not.
+pub fn check_inside(uri: &Uri) -> std::result::Result<(), String> {
     let page = uri.path().rsplit('/').next().unwrap_or_default();
-    if is_loopback(uri.host().unwrap_or_default())
-        && !page.starts_with("announce")
-        && !page.starts_with("scrape")
-    {
-        return Err("a tracker on this machine must have a path that ends in /announce".to_owned());
+    if page.starts_with("announce") || page.starts_with("scrape") {
+        return Ok(());
     }
-    Ok(())
+    Err("a tracker inside this network must have a path that ends in /announce".to_owned())
 }
 
 /// Without the URL: whoever shows this knows it, and how much of it may be seen.
@@ -126,13 +122,25 @@ mod tests {
             ("http://[]/announce", "no host"),
             ("wss://t.example/announce", "we do not speak wss"),
             ("file:///etc/passwd", ""),
-            ("http://127.0.0.1:8080/admin?stop", "must have a path"),
-            ("http://localhost/", "must have a path"),
-            ("http://[::ffff:127.0.0.1]/", "must have a path"),
             (&long, "longer than 4096"),
         ] {
             let error = Target::parse(url).expect_err(url).to_string();
             assert!(error.contains(why), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn pages_of_trackers() {
+        for (page, is_fine) in [
+            ("announce", true),
+            ("key/announce.php?k=1", true),
+            ("scrape?info_hash=x", true),
+            ("", false),
+            ("admin?stop=/announce", false),
+            ("announce/admin", false),
+        ] {
+            let uri = format!("http://10.0.0.1/{page}").parse().unwrap();
+            assert_eq!(check_inside(&uri).is_ok(), is_fine, "{page}");
         }
     }
 

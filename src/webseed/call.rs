@@ -11,13 +11,15 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use ureq::http::{Response, Uri};
-use ureq::{Agent, Body};
+use ureq::RequestBuilder;
+use ureq::http::Uri;
+use ureq::typestate::WithoutBody;
 
 use super::{WEB_SEEDS_MAX, WebSeed, address};
 use crate::proxy::Proxy;
 use crate::swarm::FetchEnd;
-use crate::web::{self, REDIRECTS_MAX};
+use crate::web;
+use crate::web::client::{Client, Failure, Found, Side};
 
 /// How long a name look-up may take, and a dial with TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,11 +34,11 @@ const INPUT_LEN: usize = 128 * 1024;
 const OUTPUT_LEN: usize = 16 * 1024;
 
 /// The answer, and where it came from in the end.
-pub type Answered = Result<(Response<Body>, Uri), FetchEnd>;
+pub type Answered = Result<Found, FetchEnd>;
 
 /// A client that keeps its connections, one for all web seeds.
-pub fn agent(proxy: Option<&Proxy>) -> Agent {
-    web::config(proxy)
+pub fn client(proxy: Option<&Proxy>) -> Client {
+    let config = web::config(proxy)
         .accept_encoding("identity")
         .max_idle_connections(WEB_SEEDS_MAX)
         .input_buffer_size(INPUT_LEN)
@@ -44,9 +46,8 @@ pub fn agent(proxy: Option<&Proxy>) -> Agent {
         .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(ANSWER_TIMEOUT))
-        .timeout_per_read(Some(ANSWER_TIMEOUT))
-        .build()
-        .new_agent()
+        .timeout_per_read(Some(ANSWER_TIMEOUT));
+    Client::new(config)
 }
 
 /// Asks for a range, first at the address to which this file's last request was redirected, if any.
@@ -54,15 +55,16 @@ pub fn agent(proxy: Option<&Proxy>) -> Agent {
 pub fn ask(
     seed: &WebSeed,
     uri: Uri,
-    last: Option<Uri>,
+    last: Option<(Uri, Side)>,
     range: Range<u64>,
 ) -> Option<Receiver<Answered>> {
     let (answer, answered) = bounded(1);
-    let (agent, through) = (seed.agent.clone(), seed.through);
+    let client = seed.client.clone();
     let body = move || {
-        let again = last.and_then(|uri| get(&agent, through, uri, &range).ok());
-        let found = again.filter(|(response, _)| response.status().is_success());
-        let found = found.map_or_else(|| get(&agent, through, uri, &range), Ok);
+        // Who was sent there from outside may not find it inside.
+        let again = last.and_then(|(uri, side)| get(&client, uri, Some(side), &range).ok());
+        let found = again.filter(|found| found.response.status().is_success());
+        let found = found.map_or_else(|| get(&client, uri, None, &range), Ok);
         // Nobody waits for it any more: then it is closed.
         let _ = answer.send(found);
     };
@@ -70,36 +72,13 @@ pub fn ask(
     Some(answered)
 }
 
-fn get(agent: &Agent, through: bool, mut uri: Uri, range: &Range<u64>) -> Answered {
-    let useless = |why| FetchEnd::Useless { why };
-    address::check(&uri, through).map_err(useless)?;
-    for _ in 0..=REDIRECTS_MAX {
-        let bytes = format!("bytes={}-{}", range.start, range.end - 1);
-        let mut request = agent.get(&uri).header("Range", bytes);
-        if !through && uri.host().is_some_and(web::is_loopback) {
-            // No proxy of the environment can reach our own machine.
-            request = request.config().proxy(None).build();
-        }
-        let response = request.call().map_err(failed)?;
-        let location =
-            response.headers().get("location").filter(|_| response.status().is_redirection());
-        match location.map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned()) {
-            Some(to) => {
-                let rule = if through { through_proxy } else { direct };
-                uri = web::redirected(&uri, &to, rule, through).map_err(useless)?;
-            }
-            None => return Ok((response, uri)),
-        }
-    }
-    Err(useless(format!("more than {REDIRECTS_MAX} redirects, the limit")))
-}
-
-fn direct(uri: &Uri) -> Result<(), String> {
-    address::check(uri, false)
-}
-
-fn through_proxy(uri: &Uri) -> Result<(), String> {
-    address::check(uri, true)
+fn get(client: &Client, uri: Uri, from: Option<Side>, range: &Range<u64>) -> Answered {
+    let bytes = format!("bytes={}-{}", range.start, range.end - 1);
+    let part = |request: RequestBuilder<WithoutBody>| request.header("Range", &bytes);
+    client.get(uri, from, address::check_inside, &part).map_err(|failure| match failure {
+        Failure::Forbidden(why) => FetchEnd::Useless { why },
+        Failure::Call(error) => failed(error),
+    })
 }
 
 /// The network failed, or the server was too slow.

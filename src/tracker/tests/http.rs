@@ -153,6 +153,23 @@ fn redirects_are_followed_up_to_a_limit() {
     fails(ask(&to("/admin?delete".to_owned()).url(), &patient()), "must have a path");
 }
 
+/// What counts is where it leads, not how it is written.
+#[test]
+fn on_this_machine_only_pages_of_trackers_are_asked_for() {
+    let tracker = HttpTracker::answering("200 OK", GOOD);
+    let port = tracker.address.port();
+    for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.0x1", "0177.0.0.1", "127.1"] {
+        for page in ["admin/reboot?now=1", "", "?announce", "announce/admin"] {
+            let url = format!("http://{host}:{port}/{page}");
+            fails(ask(&url, &patient()), "must have a path that ends in /announce");
+        }
+        assert!(tracker.requests.is_empty(), "{host} was asked");
+        let url = format!("http://{host}:{port}/key/announce.php?key=1");
+        assert_eq!(ask(&url, &patient()).unwrap().peers, the_peer());
+        tracker.request();
+    }
+}
+
 #[test]
 fn a_call_can_be_abandoned() {
     let tracker = HttpTracker::start(|_, stream| until_closed(stream));
