@@ -57,11 +57,12 @@ const CALL_FOR_PEERS: Duration = Duration::from_secs(30);
 const KNOCKS_AGAIN: Duration = Duration::from_secs(30);
 
 /// Whether one more that dials us from this address may have a place, while these have one. Those on
-/// our own machine have no limit: they could hurt it more simply, and many may live there.
+/// our own machine or network have no limit: they could hurt us more simply, and many may live behind
+/// one address there (a cluster's gateway, containers).
 pub fn admits(ip: IpAddr, taken: impl IntoIterator<Item = IpAddr>) -> bool {
     let whose = customer(ip);
     let same = taken.into_iter().filter(|other| customer(*other) == whose);
-    reach(ip) == Reach::Machine || same.count() < EACH_MAX
+    reach(ip) != Reach::Everywhere || same.count() < EACH_MAX
 }
 
 /// A peer that has a place.

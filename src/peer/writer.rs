@@ -411,6 +411,7 @@ mod tests {
             queue,
             portion,
             granted,
+            haves: Haves::default(),
         };
         (writer, orders, peer)
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::address_book::HALF_OPEN_MAX;
 use crate::picker::ConnId;
-use crate::places::{Met, Need, USELESS};
+use crate::places::{self, Met, Need, USELESS};
 use crate::wire::message::Message;
 
 /// We starve when no block came for so long.
@@ -44,7 +44,10 @@ impl Swarm {
 
     /// Somebody dialled us. Its number, if there is a place for it.
     pub fn incoming(&mut self, addr: SocketAddr, now: Instant) -> Option<ConnId> {
-        if self.closing() || !self.book.welcomes(addr.ip()) {
+        let taken = self.peers.values().map(|peer| peer.addr);
+        let taken = taken.chain(self.dials.values().map(|dial| dial.addr)).map(|addr| addr.ip());
+        let welcome = self.book.welcomes(addr.ip()) && places::admits(addr.ip(), taken);
+        if self.closing() || !welcome {
             return None;
         }
         if self.free_places() == 0 {

@@ -168,3 +168,15 @@ fn our_own_limit_is_nobodys_fault() {
     assert!(seeds.iter().all(|conn| p.is_connected(*conn)), "nobody is dropped or pushed out");
     assert!(requests <= 20, "{requests} requests for {} blocks", PIECES * BLOCKS);
 }
+
+#[test]
+fn one_address_does_not_take_all_places_of_a_swarm() {
+    let mut p = play();
+    let mut knock = |text: &str| p.swarm.incoming(text.parse().unwrap(), p.now).is_some();
+    let from_one = (1..=60).filter(|port| knock(&format!("198.51.100.1:{port}"))).count();
+    assert_eq!(from_one, crate::places::EACH_MAX);
+    assert!(knock("198.51.100.2:1"));
+    // Behind the address of a gateway at home there may be a whole cluster.
+    let from_home = (1..=20).filter(|port| knock(&format!("192.168.0.1:{port}"))).count();
+    assert_eq!(from_home, 20);
+}
