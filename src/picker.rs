@@ -51,7 +51,7 @@ const HELP_AGE: Duration = Duration::from_secs(5);
 
 /// A piece that failed is left to one peer alone while its blocks come. Once one is due for so
 /// long others help: finding out who lied must not be a way to hold up a piece.
-const ALONE_AGE: Duration = Duration::from_secs(4);
+const ALONE_AGE: Duration = Duration::from_secs(2);
 
 /// Our number for a connection, never used twice. (The `peer_id` is what the peer calls itself.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -449,9 +449,9 @@ impl Picker {
     /// The piece did not match its hash. It is fetched again, from one peer alone where several
     /// contributed, so that the next failure has a name. Returns who was asked for blocks of it:
     /// one that came from a peer which had been dropped meanwhile is owed still.
-    pub fn corrupt(&mut self, piece: PieceIndex) -> Vec<(ConnId, Span)> {
+    pub fn corrupt(&mut self, piece: PieceIndex, contributors: usize) -> Vec<(ConnId, Span)> {
         let owed = self.end(piece);
-        if !self.suspects.contains(&piece) {
+        if 1 < contributors && !self.suspects.contains(&piece) {
             self.suspects.push(piece);
         }
         self.rarity.insert(piece);

@@ -171,7 +171,7 @@ fn a_corrupt_piece_is_fetched_from_one_peer_alone() {
     s.pick(B, &all, 1);
     s.arrives(A, 3, 0);
     s.arrives(B, 3, 1);
-    s.picker.corrupt(3);
+    s.picker.corrupt(3, 2);
     assert_eq!(s.pick(A, &all, 1).len(), 1);
     assert_eq!(s.pick(B, &all, 9), [], "it is A's now");
     assert_eq!(s.pick(A, &all, 1), [(3, 1, Reason::Suspect)]);
@@ -186,7 +186,7 @@ fn a_corrupt_piece_is_fetched_from_one_peer_alone() {
 fn a_corrupt_piece_is_not_left_to_one_that_sends_nothing() {
     let mut s = script(&[0, 1, 2]);
     let all = Bitfield::full(4);
-    s.picker.corrupt(3);
+    s.picker.corrupt(3, 2);
     assert_eq!(s.pick(A, &all, 1).len(), 1);
     s.after(ALONE_AGE - Duration::from_millis(1));
     assert_eq!(s.pick(B, &all, 9), []);
@@ -253,7 +253,7 @@ fn the_count_of_unasked_blocks_is_right_whatever_happens() {
             for piece in full {
                 asked.retain(|(_, span)| span.piece != piece);
                 let owed = match rng.u8(..3) {
-                    0 => s.picker.corrupt(piece),
+                    0 => s.picker.corrupt(piece, 2),
                     _ => s.picker.stored(piece),
                 };
                 assert_eq!(owed, [], "all of it is here");
@@ -351,7 +351,7 @@ fn a_server_helps_with_what_is_late() {
 #[test]
 fn a_piece_that_failed_is_not_joined_by_a_server() {
     let mut s = script(&[0, 1, 2]);
-    s.picker.corrupt(3);
+    s.picker.corrupt(3, 2);
     assert_eq!(s.pick(A, &Bitfield::full(4), 1).len(), 1);
     assert_eq!(run(&mut s, B, run::From::Anywhere, 1).1, 0, "it is A's alone");
     s.releases(A, 3, 0);

@@ -140,6 +140,8 @@ impl Peer {
     /// How many more requests it may get now; 0 unless it is worth sending some.
     pub fn room(&self, now: Instant) -> usize {
         let depth = match self.snubbed {
+            // What it refuses somebody else might send.
+            None if self.refused != 0 => 1,
             // What it does not take it may drop without a word.
             None => {
                 let depth = self.pipeline.depth().max(if self.suggests { SUGGESTER } else { 0 });

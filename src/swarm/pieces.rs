@@ -41,7 +41,7 @@ impl Swarm {
         senders.sort_unstable();
         senders.dedup();
         self.announce(Decision::Corrupt { piece, senders: senders.len() });
-        for (conn, span) in self.picker.corrupt(piece) {
+        for (conn, span) in self.picker.corrupt(piece, senders.len()) {
             self.cancel(conn, span);
         }
         if let [alone] = senders[..] {

@@ -97,7 +97,7 @@ fn in_order_a_piece_that_failed_is_one_peers_alone() {
     (0..BLOCKS as u32).for_each(|block| {
         s.arrives(if block < 64 { A } else { B }, 0, block);
     });
-    s.picker.corrupt(0);
+    s.picker.corrupt(0, 2);
     assert_eq!(pieces(&pick(&mut s, B, false, 10)), [0]);
     assert_eq!(pieces(&pick(&mut s, A, false, 10)), [1]);
     assert_eq!(pieces(&pick(&mut s, B, false, BLOCKS)), [0, 1]);
