@@ -270,6 +270,8 @@ pub struct Swarm {
     rationing: Option<Rationing>,
     /// Nobody in the crowd says what they have.
     mute: bool,
+    /// When a crowd was found not to pass anything on.
+    apart: Option<Instant>,
     /// Where the turns are of those that are served ([`serving`]).
     turn: f64,
     /// When a peer that has everything was met, while we had everything.
@@ -317,6 +319,7 @@ impl Swarm {
             super_seed: None,
             rationing: None,
             mute: false,
+            apart: None,
             turn: 0.0,
             other_seed: None,
             rng,

@@ -28,7 +28,8 @@
 //!
 //! It begins when [`CROWD`] peers want something and a piece is nowhere but here, and ends when every
 //! piece is at two others, another seed is met, or hardly anybody is left; or when nobody says what
-//! they have ([`MUTE`]), so that nobody can pass it on either. One leecher or a few never notice it.
+//! they have, or nobody passes anything on ([`MUTE`]): they may not reach each other, and the pieces
+//! that wait for it would wait for nothing. One leecher or a few never notice it.
 //!
 //! Layer: decisions. A part of the swarm, which owns it while it lasts.
 
@@ -67,8 +68,10 @@ const SLOW: f64 = 3.0;
 const ARRIVAL: Duration = Duration::from_secs(20);
 
 /// When nothing was under way for so long, requests for what others have are answered, so many
-/// blocks at a time. A queue in the line is longer than that.
+/// blocks at a time. A queue in the line is longer than that; on a fast line the time in which
+/// [`IDLE_WINDOWS`] of the least window pass.
 const IDLE: Duration = Duration::from_millis(150);
+const IDLE_WINDOWS: f64 = 4.0;
 const AGAIN: u32 = 4;
 
 /// So many blocks' worth of pieces is suggested to each.
@@ -79,7 +82,7 @@ const SUGGESTED_BLOCKS: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who has a piece for so long could have passed it on.
-const PASSES_ON: Duration = Duration::from_secs(2);
+pub(super) const PASSES_ON: Duration = Duration::from_secs(2);
 
 /// So many first copies that nobody else has are no reason not to trust a peer with another.
 const TRUST: usize = 1;
@@ -90,8 +93,15 @@ const STARVED: Duration = Duration::from_secs(8);
 /// The same for a first copy, if it has so many already that it does not pass on.
 const HOARDER: Duration = Duration::from_secs(60);
 
-/// A crowd of which nobody has told of a piece so long after it went out is none.
-const MUTE: Duration = Duration::from_secs(3);
+/// A crowd of which nobody has told of a piece so long after the first grant is none; nor is one of
+/// which nobody has passed a piece on for so long, while [`KEPT`] of them could be. They may not reach
+/// each other. But a piece takes its time: at least that in which we send [`PASSING`] of them.
+pub(super) const MUTE: Duration = Duration::from_secs(3);
+const KEPT: usize = 4;
+const PASSING: f64 = 8.0;
+
+/// So long after such a crowd we try again.
+const APART: Duration = Duration::from_secs(300);
 
 /// Requests of one peer that are looked at in search of a piece to grant.
 const SEARCH_MAX: usize = 64;
@@ -107,8 +117,9 @@ pub(super) struct Rationing {
     fresh: Vec<PieceIndex>,
     /// Since when nothing is under way.
     idle: Option<Instant>,
-    /// When the first piece had gone out.
+    /// When the first piece was granted, and when one was last seen to be passed on.
     began: Option<Instant>,
+    last_proof: Option<Instant>,
 }
 
 /// What one peer was granted.
@@ -151,7 +162,14 @@ impl Rationing {
         let first = vec![None; pieces as usize];
         let mut fresh: Vec<PieceIndex> = (0..pieces).collect();
         rng.shuffle(&mut fresh);
-        Rationing { rations: BTreeMap::new(), first, fresh, idle: None, began: None }
+        Rationing {
+            rations: BTreeMap::new(),
+            first,
+            fresh,
+            idle: None,
+            began: None,
+            last_proof: None,
+        }
     }
 
     pub fn welcome(&mut self, conn: ConnId, now: Instant) {
@@ -199,9 +217,7 @@ impl Rationing {
                 *first = first.map(|(to, at)| (to, if to == conn { now } else { at }));
             }
         }
-        if ration.under_way.extract_if(.., |grant| grant.left == 0).count() != 0 {
-            self.began.get_or_insert(now);
-        }
+        ration.under_way.retain(|grant| grant.left != 0);
     }
 
     fn under_way(&self, slow: Duration, now: Instant) -> u64 {
@@ -218,25 +234,29 @@ impl Rationing {
         TRUST + usual + usual / 2
     }
 
+    /// Whether nobody has passed anything on for so long, although many pieces could be.
+    fn keeps_apart(&self, time: Duration, now: Instant) -> bool {
+        let owed: usize = self.rations.values().map(Ration::owes).sum();
+        KEPT <= owed && self.last_proof.max(self.began).is_some_and(|last| last + time <= now)
+    }
+
     fn is_promised(&self, piece: PieceIndex, now: Instant) -> bool {
         self.first[piece as usize].is_some_and(|(_, last)| now < last + ARRIVAL)
     }
 
-    /// The first copy of a piece goes to a peer.
-    fn grant(&mut self, conn: ConnId, piece: PieceIndex, bytes: u64, now: Instant) {
-        for (other, ration) in &mut self.rations {
-            // It will be seen elsewhere now, and that is not its doing.
-            let before = ration.unproven.len();
-            ration.unproven.retain(|&unproven| unproven != piece || *other == conn);
-            ration.given_again += before - ration.unproven.len();
-        }
+    /// The first copy of a piece goes to a peer, or the second where the first is not passed on.
+    fn grant(&mut self, conn: ConnId, piece: PieceIndex, bytes: u64, fresh: bool, now: Instant) {
+        self.is_not_its_doing(conn, piece);
         let Some(ration) = self.rations.get_mut(&conn) else { return };
         ration.pieces.insert(piece);
         ration.under_way.push(Grant { piece, left: bytes, since: now, last: now });
-        ration.unproven.push(piece);
+        if fresh {
+            ration.unproven.push(piece);
+            self.idle = None;
+        }
         ration.last = now;
         self.first[piece as usize] = Some((conn, now));
-        self.idle = None;
+        self.began.get_or_insert(now);
         for ration in self.rations.values_mut() {
             ration.suggested.retain(|&suggested| suggested != piece);
         }
@@ -244,9 +264,19 @@ impl Rationing {
 
     /// Some blocks of a piece that others have go to a peer.
     fn grant_again(&mut self, conn: ConnId, piece: PieceIndex, left: u64, now: Instant) {
+        self.is_not_its_doing(conn, piece);
         let Some(ration) = self.rations.get_mut(&conn) else { return };
         ration.under_way.push(Grant { piece, left, since: now, last: now });
         ration.last = now;
+    }
+
+    /// Who has a piece that we send to another too will not have passed it on.
+    fn is_not_its_doing(&mut self, conn: ConnId, piece: PieceIndex) {
+        for (_, ration) in self.rations.iter_mut().filter(|(other, _)| **other != conn) {
+            let before = ration.unproven.len();
+            ration.unproven.retain(|&unproven| unproven != piece);
+            ration.given_again += before - ration.unproven.len();
+        }
     }
 }
 
@@ -261,12 +291,19 @@ impl Swarm {
         let enough = if self.rationing.is_some() { 2 } else { 1 };
         let rare = |piece| self.picker.availability(piece) < enough;
         let few = if self.rationing.is_some() { CROWD_LEFT } else { CROWD };
+        let length = f64::from(self.picker.geometry().piece_length());
+        let time = PASSING * length / self.totals.up.per_second(now).max(1.0);
+        let time = Duration::try_from_secs_f64(time).unwrap_or(APART).clamp(MUTE, APART);
         let began = self.rationing.as_ref().and_then(|state| state.began);
-        self.mute |= began.is_some_and(|began| began + MUTE <= now);
+        self.mute |= began.is_some_and(|began| began + time <= now);
+        if self.rationing.as_ref().is_some_and(|state| state.keeps_apart(time, now)) {
+            self.apart = Some(now);
+        }
+        let apart = self.apart.is_some_and(|when| now < when + APART);
         let speaks = |peer: &Peer| peer.wants && !peer.has.is_empty();
         self.mute &= !self.peers.values().any(speaks);
         let pieces = self.picker.geometry().pieces();
-        let crowd = alone && !self.mute && few <= wanting && (0..pieces).any(rare);
+        let crowd = alone && !self.mute && !apart && few <= wanting && (0..pieces).any(rare);
         match (crowd, self.rationing.is_some()) {
             (true, false) => {
                 let mut state = Rationing::new(pieces, &mut self.rng);
@@ -298,6 +335,8 @@ impl Swarm {
         let window = least.max((AHEAD * rate) as u64);
         let slow = Duration::try_from_secs_f64(SLOW * window as f64 / rate.max(1.0));
         let slow = slow.unwrap_or(UNFETCHED * 10).max(UNFETCHED);
+        let pause = IDLE_WINDOWS * least as f64 / rate.max(1.0);
+        let pause = Duration::try_from_secs_f64(pause).unwrap_or(IDLE).min(IDLE);
         loop {
             let under_way = state.under_way(slow, now);
             if window <= under_way {
@@ -306,11 +345,12 @@ impl Swarm {
             if under_way == 0 {
                 state.idle.get_or_insert(now);
             }
-            let idle = state.idle.is_some_and(|since| since + IDLE <= now);
+            let idle = state.idle.is_some_and(|since| since + pause <= now);
             let Some((conn, piece, first)) = self.choose_grant(&state, idle, now) else { break };
             if first {
                 let bytes = u64::from(self.picker.geometry().piece_len(piece));
-                state.grant(conn, piece, bytes, now);
+                let fresh = self.picker.availability(piece) == 0;
+                state.grant(conn, piece, bytes, fresh, now);
                 self.release(conn, |span| span.piece == piece, now);
             } else {
                 let mut blocks = 0..AGAIN;
@@ -357,6 +397,9 @@ impl Swarm {
             };
             ration.kept = ration.unproven.iter().filter(kept).count();
             let passed_on = ration.unproven.extract_if(.., |piece| elsewhere(*piece)).count();
+            if passed_on != 0 {
+                state.last_proof = Some(now);
+            }
             ration.under_way.retain(|grant| !peer.has.contains(grant.piece));
             peer.merit += passed_on as f64 * f64::from(self.picker.geometry().piece_length());
         }

@@ -1,5 +1,6 @@
 //! Scripts for rationing: whose request a seed answers first when a crowd has nobody but it.
 
+use super::super::rationing::{MUTE, PASSES_ON};
 use super::*;
 
 const MANY: u32 = 64;
@@ -184,6 +185,25 @@ fn it_ends_when_the_crowd_has_everything_or_another_seed() {
         assert!(play.swarm.rationing.is_none());
         assert_eq!(answered(&play, peers[1]), [5]);
     }
+}
+
+#[test]
+fn it_ends_for_a_crowd_in_which_nobody_passes_anything_on() {
+    let mut play = seed();
+    let peers = crowd(&mut play, 4);
+    peers.iter().for_each(|&conn| asks(&mut play, conn, &(0..32).collect::<Vec<_>>()));
+    let waits = |play: &Play| peers.iter().any(|conn| !play.swarm.peers[conn].held.is_empty());
+    assert!(waits(&play));
+    // They fetch what they are granted, but see nothing of each other.
+    let begun = play.now;
+    while waits(&play) && play.now < begun + 2 * (MUTE + PASSES_ON) {
+        peers.iter().for_each(|&conn| drop(gets(&mut play, conn)));
+        play.wait(Duration::from_millis(100));
+    }
+    assert!(!waits(&play), "all that was asked for is on its way");
+    let later = crowd(&mut play, 1)[0];
+    asks(&mut play, later, &[40, 41]);
+    assert_eq!(answered(&play, later), [40, 41], "it does not begin again");
 }
 
 #[test]
