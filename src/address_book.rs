@@ -2,6 +2,7 @@
 //!
 //! * An address is dialled at once when it is new, and again after a pause that doubles with each
 //!   failure: [`RETRY_FIRST`], up to [`RETRY_MAX`].
+//! * A seed that has met another one leaves it alone for [`REST`].
 //! * Only so many dials are on the way at a time ([`HALF_OPEN_MAX`]); a home router counts them.
 //! * A banned address is never dialled again in this run.
 //! * What strangers tell is bounded: [`ADDRESSES_MAX`] in all, nothing that cannot be dialled. Peers,
@@ -33,6 +34,9 @@ pub const HALF_OPEN_MAX: usize = 50;
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 
 const RETRY_MAX: Duration = Duration::from_secs(600);
+
+/// The pause after a connection in which neither of us had anything to fetch.
+const REST: Duration = Duration::from_secs(1_800);
 
 /// Who told us of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -241,6 +245,14 @@ impl AddressBook {
         entry.state = State::Idle(now + pause.min(RETRY_MAX));
     }
 
+    /// A connection ended because neither of us fetches anything (BEP 21). It may, one day.
+    pub fn rests(&mut self, addr: SocketAddr, now: Instant) {
+        let busy = |entry: &&mut Entry| entry.state == State::Busy;
+        if let Some(entry) = self.entries.get_mut(&addr).filter(busy) {
+            (entry.failures, entry.state) = (0, State::Idle(now + REST));
+        }
+    }
+
     /// The torrent is private: forgets whoever is not known from the user or a tracker (BEP 27).
     pub fn keep_private(&mut self) {
         let ours = |entry: &Entry| matches!(entry.sources.best(), Source::User | Source::Tracker);
@@ -374,6 +386,18 @@ mod tests {
             book.failed(a, "refused", false, now);
         }
         assert!(book.has_ready(now + RETRY_MAX) && !book.has_untried(now + RETRY_MAX));
+    }
+
+    #[test]
+    fn a_seed_is_left_alone_for_long() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        let a = addr("10.0.0.1:1");
+        book.add(a, Source::Tracker, now);
+        book.next(now);
+        book.rests(a, now);
+        assert!(!book.add(a, Source::Tracker, now + RETRY_MAX) && !book.has_ready(now + RETRY_MAX));
+        assert!(book.has_ready(now + REST));
+        assert_eq!(book.failures(), (0, None));
     }
 
     #[test]

@@ -169,8 +169,10 @@ impl Swarm {
             state.gone(conn);
         }
         self.rationing.iter_mut().for_each(|state| state.gone(conn));
-        if !peer.incoming {
-            self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now);
+        match reason {
+            _ if peer.incoming => {}
+            DropReason::Seeds => self.book.rests(peer.addr, now),
+            _ => self.book.failed(peer.addr, &reason.to_string(), peer.received != 0, now),
         }
         if DEPARTED_MAX <= self.departed.len() {
             self.departed.pop_front();

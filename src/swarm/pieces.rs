@@ -17,11 +17,12 @@ impl Swarm {
             self.cancel(conn, span);
         }
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
+        let have_all = self.have().is_full();
         for conn in conns {
             let peer = self.peers.get_mut(&conn).expect("listed");
-            // Who has it need not hear of it, but a seed that chooses whom to give what. (Others make
-            // the wrong thing of it: Transmission 3 takes all at our address for seeds, in the end.)
-            let tells = !peer.has.contains(piece) || (peer.has.is_full() && peer.suggests);
+            // Who has everything sees our progress by it, but to learn that we have everything too is
+            // of no use to it. (Transmission 3 then takes all at our address for seeds.)
+            let tells = !(have_all && peer.has.is_full()) || peer.suggests;
             if peer.has.contains(piece) {
                 peer.wanted -= 1;
                 self.update_interest(conn);

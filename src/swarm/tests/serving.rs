@@ -91,14 +91,16 @@ fn one_that_does_not_take_what_it_asked_for_holds_up_nobody() {
 }
 
 #[test]
-fn a_seed_that_chooses_hears_of_what_we_have() {
+fn seeds_see_our_progress_but_not_that_we_are_one_too() {
     let mut play = play();
     let (plain, seed) = (play.joins(0..PIECES), play.joins(0..PIECES));
     let other = play.joins([0, 1]);
     play.swarm.peers.get_mut(&seed).expect("here").fast = true;
     play.says(seed, [Message::Suggest(3)]);
-    play.fact(Fact::Stored { piece: 0 });
-    assert!(play.told(seed, &Message::Have(0)), "it chooses whom to give to");
-    assert!(!play.told(plain, &Message::Have(0)), "it does not");
-    assert!(!play.told(other, &Message::Have(0)), "it has the piece itself");
+    (0..PIECES).for_each(|piece| play.fact(Fact::Stored { piece }));
+    let told = |conn, piece| play.told(conn, &Message::Have(piece));
+    assert!([plain, seed, other].into_iter().all(|conn| told(conn, 0)));
+    let last = PIECES - 1;
+    assert!(!told(plain, last) && told(seed, last), "it chooses whom to give to");
+    assert!(told(other, last));
 }
