@@ -29,6 +29,7 @@ use crate::picker::ConnId;
 use crate::storage::Writing;
 use crate::swarm::Fact;
 use crate::trace::Trace;
+use crate::wait;
 
 /// A piece of which some blocks are here.
 struct Partial {
@@ -81,7 +82,7 @@ impl Assembler {
         empty: Sender<Vec<u8>>,
     ) -> (Writing, Bitfield) {
         let _alarm = Alarm::new("assembler", &self.events);
-        for delivery in deliveries {
+        while let Some(delivery) = wait::recv(&deliveries) {
             if let Err(err) = self.take(&delivery) {
                 let _ = self.events.send(Event::Failed(err));
                 break;

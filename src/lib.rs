@@ -58,6 +58,7 @@ pub mod stream;
 pub mod trace;
 pub mod tracker;
 pub mod tracker_server;
+pub mod wait;
 pub mod web;
 pub mod webseed;
 

@@ -287,6 +287,9 @@ pub struct Swarm {
     done: bool,
     /// The last block, or the start.
     last_block: Instant,
+    /// Pieces that nobody has been told of yet, and when that may be done.
+    news: Vec<PieceIndex>,
+    next_news: Instant,
     /// When it is looked next who is to be told of other peers.
     next_exchange: Instant,
     places: Places,
@@ -318,6 +321,8 @@ impl Swarm {
             picker,
             super_seed: None,
             rationing: None,
+            news: Vec::new(),
+            next_news: now,
             mute: false,
             apart: None,
             turn: 0.0,
@@ -353,6 +358,7 @@ impl Swarm {
     /// Takes one fact.
     pub fn handle(&mut self, now: Instant, fact: Fact) {
         self.heard.take(&fact);
+        self.tell_due_news(now);
         match fact {
             Fact::Addresses { source, addrs } => {
                 if self.config.private && !matches!(source, Source::User | Source::Tracker) {
@@ -380,6 +386,7 @@ impl Swarm {
 
     /// Does what is due because time has passed. To be called every [`TICK`].
     pub fn tick(&mut self, now: Instant) {
+        self.tell_due_news(now);
         self.lose_patience(now);
         self.evict(now);
         self.dial(now);

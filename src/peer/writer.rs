@@ -31,6 +31,7 @@ use crate::picker::ConnId;
 use crate::storage::{Reading, Slices};
 use crate::swarm::{Fact, Order};
 use crate::trace::Direction;
+use crate::wait;
 use crate::wire::message::{BLOCK_HEADER_LEN, Message};
 use crate::wire::metadata::{self, Metadata};
 
@@ -189,7 +190,7 @@ impl Writer {
 
     /// Waits for a task, or says that we are still here.
     fn wait(&mut self, time: Duration, bytes: &mut Vec<u8>) -> Result<(), Over> {
-        match self.tasks.recv_timeout(time) {
+        match wait::recv_timeout(&self.tasks, time) {
             Ok(task) => self.take(task, bytes),
             Err(RecvTimeoutError::Timeout) => {
                 self.say(&Message::KeepAlive, bytes);
@@ -284,7 +285,7 @@ impl Writer {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let mut bytes = Vec::new();
-            match self.tasks.recv_timeout(left) {
+            match wait::recv_timeout(&self.tasks, left) {
                 Ok(task) => self.take(task, &mut bytes)?,
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Over),

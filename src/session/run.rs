@@ -35,6 +35,7 @@ use crate::storage::{self, Reading, Writing};
 use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::Report;
+use crate::wait;
 use crate::wire::extended::Offer;
 use crate::wire::handshake::PeerId;
 use crate::wire::metadata::METADATA_LEN_MAX;
@@ -260,7 +261,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
             self.take(event, next_tick);
         }
         while !self.ending.is_over() {
-            let first = self.wires.inbox.recv_deadline(next_tick).ok();
+            let wake = self.swarm.news_due().map_or(next_tick, |due| due.min(next_tick));
+            let first = wait::recv_deadline(&self.wires.inbox, wake).ok();
             let now = Instant::now();
             let rest = self.wires.inbox.clone();
             for event in first.into_iter().chain(rest.try_iter().take(BATCH_MAX)) {
@@ -270,6 +272,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 next_tick = now + TICK;
                 self.tick(now);
             }
+            self.swarm.tell_due_news(now);
             self.act(now);
             if let Some(stream) = &mut self.stream {
                 stream.feed(&self.verified);

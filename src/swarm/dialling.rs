@@ -90,6 +90,8 @@ impl Swarm {
         let dht_port = self.config.dht_ports[usize::from(addr.is_ipv6())];
         let dht_port = dht_port.filter(|_| hello.reserved.dht());
         self.rationing.iter_mut().for_each(|state| state.welcome(conn, now));
+        // What it is told now is what we have: nothing of that is news to it.
+        self.tell_news(now);
         self.peers.insert(conn, peer);
         self.say_extended(conn);
         if !told {

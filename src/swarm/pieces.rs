@@ -2,12 +2,17 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{BanReason, Decision, Swarm};
+use super::peer::Peer;
+use super::{Action, BanReason, Decision, Order, Swarm};
 use crate::geometry::PieceIndex;
 use crate::picker::ConnId;
 use crate::wire::message::Message;
+
+/// Peers are told of new pieces at once, but of several not oftener than this: each telling wakes two
+/// threads for each peer, and of small pieces there may be a thousand in a second.
+const NEWS_AFTER: Duration = Duration::from_millis(60);
 
 impl Swarm {
     /// A piece is verified: blocks of it that are still owed are not needed, everybody is told.
@@ -16,24 +21,47 @@ impl Swarm {
         for &(conn, span) in &owed {
             self.cancel(conn, span);
         }
+        for peer in self.peers.values_mut().filter(|peer| peer.has.contains(piece)) {
+            peer.wanted -= 1;
+        }
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
-        let have_all = self.have().is_full();
-        for conn in conns {
-            let peer = self.peers.get_mut(&conn).expect("listed");
-            // Who has everything sees our progress by it, but to learn that we have everything too is
-            // of no use to it. (Transmission 3 then takes all at our address for seeds.)
-            let tells = !(have_all && peer.has.is_full()) || peer.suggests;
-            if peer.has.contains(piece) {
-                peer.wanted -= 1;
-                self.update_interest(conn);
-            }
-            if tells {
-                self.tell(conn, Message::Have(piece));
-            }
+        conns.into_iter().for_each(|conn| self.update_interest(conn));
+        self.news.push(piece);
+        if self.next_news <= now || self.have().is_full() {
+            self.tell_news(now);
         }
         self.check_finished(now);
         // Who was cancelled has room again. All others were asked when they had.
         owed.into_iter().for_each(|(conn, _)| self.ask(conn, now));
+    }
+
+    /// When the peers are to be told of new pieces, if there are any.
+    pub fn news_due(&self) -> Option<Instant> {
+        (!self.news.is_empty()).then_some(self.next_news)
+    }
+
+    /// Tells everybody of the new pieces, if it is time.
+    pub fn tell_due_news(&mut self, now: Instant) {
+        if self.news_due().is_some_and(|due| due <= now) {
+            self.tell_news(now);
+        }
+    }
+
+    pub(super) fn tell_news(&mut self, now: Instant) {
+        let news = std::mem::take(&mut self.news);
+        if news.is_empty() {
+            return;
+        }
+        self.next_news = now + NEWS_AFTER;
+        // Who has everything sees our progress by them, but to learn that we have everything too is of
+        // no use to it. (Transmission 3 then takes all at our address for seeds.)
+        let have_all = self.have().is_full();
+        let tells = |peer: &Peer| !(have_all && peer.has.is_full()) || peer.suggests;
+        let told = self.peers.iter().filter(|(_, peer)| tells(peer));
+        for (&conn, _) in told {
+            let say = |&piece| Order::Say(Message::Have(piece));
+            self.actions.extend(news.iter().map(|piece| Action::Tell { conn, order: say(piece) }));
+        }
     }
 
     /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.

@@ -97,10 +97,30 @@ fn seeds_see_our_progress_but_not_that_we_are_one_too() {
     let other = play.joins([0, 1]);
     play.swarm.peers.get_mut(&seed).expect("here").fast = true;
     play.says(seed, [Message::Suggest(3)]);
-    (0..PIECES).for_each(|piece| play.fact(Fact::Stored { piece }));
-    let told = |conn, piece| play.told(conn, &Message::Have(piece));
-    assert!([plain, seed, other].into_iter().all(|conn| told(conn, 0)));
     let last = PIECES - 1;
+    (0..last).for_each(|piece| play.fact(Fact::Stored { piece }));
+    play.wait(TICK);
+    play.fact(Fact::Stored { piece: last });
+    let told = |conn, piece| play.told(conn, &Message::Have(piece));
+    assert!([plain, seed, other].into_iter().all(|conn| (0..last).all(|piece| told(conn, piece))));
     assert!(!told(plain, last) && told(seed, last), "it chooses whom to give to");
     assert!(told(other, last));
+}
+
+#[test]
+fn many_new_pieces_are_told_together() {
+    let mut play = play();
+    let conn = play.joins([]);
+    let told = |play: &Play| (0..4).map(|n| play.told(conn, &Message::Have(n))).collect::<Vec<_>>();
+    (0..3).for_each(|piece| play.fact(Fact::Stored { piece }));
+    assert_eq!(told(&play), [true, false, false, false], "the first at once");
+    let due = play.swarm.news_due().expect("there is more");
+    assert!(play.now < due);
+    // Who comes now is told with what we have; to it that is no news.
+    let late = play.joins([]);
+    assert_eq!(told(&play), [true, true, true, false]);
+    assert!(!play.told(late, &Message::Have(1)) && play.swarm.news_due().is_none());
+    play.fact(Fact::Stored { piece: 3 });
+    play.wait(TICK);
+    assert_eq!(told(&play), [true; 4]);
 }
