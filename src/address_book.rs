@@ -152,7 +152,8 @@ pub struct AddressBook {
 
 impl AddressBook {
     /// Adds an address; true if it is new and can be dialled. Of a known one it is noted who else
-    /// has named it.
+    /// has named it; and who speaks on the local network is there at this moment, whatever became
+    /// of earlier dials.
     pub fn add(&mut self, addr: SocketAddr, source: Source, now: Instant) -> bool {
         if !can_be_dialled(addr) {
             return false;
@@ -161,6 +162,9 @@ impl AddressBook {
             self.shares[entry.sources.best() as usize] -= 1;
             entry.sources.insert(source);
             self.shares[entry.sources.best() as usize] += 1;
+            if let (Source::Lsd, State::Idle(from)) = (source, &mut entry.state) {
+                *from = now.min(*from);
+            }
             return false;
         }
         if !self.make_room(source) {
@@ -398,6 +402,24 @@ mod tests {
         assert!(!book.add(a, Source::Tracker, now + RETRY_MAX) && !book.has_ready(now + RETRY_MAX));
         assert!(book.has_ready(now + REST));
         assert_eq!(book.failures(), (0, None));
+    }
+
+    #[test]
+    fn who_speaks_on_the_local_network_is_dialled_at_once() {
+        let (mut book, now) = (AddressBook::default(), Instant::now());
+        let a = addr("10.0.0.1:1");
+        for _ in 0..10 {
+            book.add(a, Source::Tracker, now);
+            assert!(
+                !book.has_ready(now) || book.failures().0 == 0,
+                "a tracker knows the dead, too"
+            );
+            book.add(a, Source::Lsd, now);
+            assert_eq!(book.next(now), Some((a, Source::Tracker)));
+            book.add(a, Source::Lsd, now);
+            assert_eq!(book.next(now), None, "it is being dialled");
+            book.failed(a, "refused", false, now);
+        }
     }
 
     #[test]

@@ -3,14 +3,16 @@
 //! * We announce at the start, then every [`EVERY`].
 //! * Somebody new is answered with an announce of our own, so that it need not wait for the next
 //!   one; but we never announce twice within [`PAUSE_MIN`], and many who answer do not do so at once.
+//!   A new cookie at a known address is somebody new: a client that was started again.
 //! * Where it could not be sent (an IPv6 address is not ready in its first second) it is tried again
 //!   soon, a few times.
-//! * Who is heard is reported once in [`FORGET_AFTER`]; a host, and all hosts, may name so many
-//!   addresses at most.
+//! * Who is heard is reported each time, since it is there now and can be dialled; who speaks all the
+//!   time only once in [`REPORT_EVERY`]. A host, and all hosts, may name so many addresses at most.
 //!
 //! Layer: hands, but pure: time is an argument.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,11 @@ const RETRIES_MAX: u32 = 5;
 /// Who has not been heard for so long is somebody new: three announces were lost.
 const FORGET_AFTER: Duration = Duration::from_secs(3 * 300);
 
+/// Reports of one address: so many a second on average, and some more at once, for a client that is
+/// started, done and started again. Each may cost a dial.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+const REPORTS_AHEAD: Duration = Duration::from_secs(4);
+
 /// Addresses that are remembered: a large office. A flood of made-up ones ends here.
 const HEARD_MAX: usize = 200;
 
@@ -45,8 +52,17 @@ pub struct Rules {
     last: Option<Instant>,
     /// Sends in a row that failed.
     failures: u32,
-    heard: HashMap<SocketAddr, Instant>,
+    heard: HashMap<SocketAddr, Heard>,
     rng: fastrand::Rng,
+}
+
+/// What is remembered of an address.
+struct Heard {
+    last: Instant,
+    /// Its cookie's hash: two runs of a client differ in it.
+    cookie: u64,
+    /// When a report is due again, if each took [`REPORT_EVERY`].
+    reported_until: Instant,
 }
 
 impl Rules {
@@ -74,7 +90,7 @@ impl Rules {
         }
     }
 
-    /// A datagram came. The address of a peer of our torrent, if it names a new one.
+    /// A datagram came. The address to dial, if it is of a peer of our torrent.
     pub fn heard(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) -> Option<SocketAddr> {
         let search = Search::parse(datagram)?;
         let ours: Sha1 = self.search.info_hashes[0];
@@ -84,24 +100,31 @@ impl Rules {
         // A copy with the new port: of an IPv6 address it keeps the interface.
         let mut addr = from;
         addr.set_port(search.port);
-        if let Some(last) = self.heard.get_mut(&addr) {
-            let forgotten = *last + FORGET_AFTER <= now;
-            *last = now;
-            if !forgotten {
-                return None;
-            }
-        } else {
-            self.heard.retain(|_, last| now < *last + FORGET_AFTER);
+        let mut hasher = DefaultHasher::new();
+        search.cookie.hash(&mut hasher);
+        let cookie = hasher.finish();
+        let is_known = |heard: &Heard| heard.cookie == cookie && now < heard.last + FORGET_AFTER;
+        let is_new = !self.heard.get(&addr).is_some_and(is_known);
+        if !self.heard.contains_key(&addr) {
+            self.heard.retain(|_, heard| now < heard.last + FORGET_AFTER);
             let of_host = self.heard.keys().filter(|known| known.ip() == addr.ip()).count();
             if HEARD_MAX <= self.heard.len() || HEARD_OF_HOST_MAX <= of_host {
                 return None;
             }
-            self.heard.insert(addr, now);
         }
-        let spread = SPREAD.mul_f64(self.rng.f64());
-        let allowed = self.last.map_or(now, |last| last + PAUSE_MIN);
-        self.next = self.next.min(allowed.max(now + spread));
-        Some(addr)
+        let new = Heard { last: now, cookie, reported_until: now };
+        let heard = self.heard.entry(addr).or_insert(new);
+        (heard.last, heard.cookie) = (now, cookie);
+        if is_new {
+            let spread = SPREAD.mul_f64(self.rng.f64());
+            let allowed = self.last.map_or(now, |last| last + PAUSE_MIN);
+            self.next = self.next.min(allowed.max(now + spread));
+        }
+        let busy_until = heard.reported_until.max(now);
+        (busy_until <= now + REPORTS_AHEAD).then(|| {
+            heard.reported_until = busy_until + REPORT_EVERY;
+            addr
+        })
     }
 }
 
@@ -152,23 +175,40 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_reported_and_answered_once_and_not_within_a_minute() {
+    fn a_stranger_is_answered_once_and_not_within_a_minute() {
         let start = Instant::now();
         let mut rules = rules(start);
         rules.announced(true, start);
-        let from = addr("192.0.2.7:6771");
+        let (from, at) = (addr("192.0.2.7:6771"), Some(addr("192.0.2.7:7000")));
         let now = start + seconds(10);
-        assert_eq!(rules.heard(from, &says(7000, 1, b"x"), now), Some(addr("192.0.2.7:7000")));
+        assert_eq!(rules.heard(from, &says(7000, 1, b"x"), now), at);
         assert_eq!(rules.next(), start + PAUSE_MIN);
-        assert_eq!(rules.heard(from, &says(7000, 1, b"x"), now), None, "known");
         rules.announced(true, start + PAUSE_MIN);
-        // Its next regular announce is no question.
-        assert_eq!(rules.heard(from, &says(7000, 1, b"x"), now + EVERY), None);
+        // Its next regular announce is no question; but it says that it can be dialled.
+        assert_eq!(rules.heard(from, &says(7000, 1, b"x"), now + EVERY), at);
         assert_eq!(rules.next(), start + PAUSE_MIN + EVERY);
         let later = now + EVERY + FORGET_AFTER;
         rules.announced(true, later - PAUSE_MIN);
         assert!(rules.heard(from, &says(7000, 1, b"x"), later).is_some(), "back again");
         assert!((later..=later + SPREAD).contains(&rules.next()));
+    }
+
+    #[test]
+    fn a_client_that_was_started_again_is_somebody_new() {
+        let start = Instant::now();
+        let mut rules = rules(start);
+        let (from, at) = (addr("192.0.2.7:6771"), Some(addr("192.0.2.7:7000")));
+        assert_eq!(rules.heard(from, &says(7000, 1, b"first"), start), at);
+        rules.announced(true, start);
+        let now = start + PAUSE_MIN;
+        assert_eq!(rules.heard(from, &says(7000, 1, b"second"), now), at);
+        assert!((now..=now + SPREAD).contains(&rules.next()), "and is answered");
+        // Who says nothing but that costs a dial a second at most.
+        let cookie = |n: u32| n.to_string().into_bytes();
+        let reports = (0..10_000)
+            .filter(|n| rules.heard(from, &says(7000, 1, &cookie(*n)), now + seconds(2)).is_some());
+        assert_eq!(reports.count(), 5);
+        assert_eq!(rules.heard(from, &says(7000, 1, b"x"), now + seconds(3)), at);
     }
 
     #[test]
