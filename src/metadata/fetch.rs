@@ -6,10 +6,16 @@
 //! ```
 //!
 //! Nobody knows how long the metadata is, and some lie about it: each size that somebody claims is an
-//! attempt of its own. The smallest go first, as many at a time as fit [`BUDGET`]. When the pieces of
+//! attempt of its own. The smallest go first, as many at a time as fit [`BUDGET`]; those whose peers
+//! answer before those whose peers are silent. When the pieces of
 //! several peers do not give the right hash, somebody lied, and nobody knows who: from then on each
 //! peer of that size has to deliver all of it alone, and one that alone gives a wrong hash is proved
 //! a liar.
+//!
+//! Others are silent, and a swarm may be full of them. So a stranger is asked for one piece; who has
+//! answered is [`Standing::Answers`] for as long as it does, has up to [`ASKED_MAX`] requests, and is
+//! soon asked for what strangers were asked for, too. Who was silent is asked again only where nobody
+//! answers.
 //!
 //! Layer: decisions. Pure; owned by [`Search`](super::Search).
 
@@ -18,22 +24,28 @@ use std::time::{Duration, Instant};
 
 use crate::hash::{Sha1, sha1};
 use crate::picker::ConnId;
-use crate::wire::metadata::{self, METADATA_LEN_MAX};
+use crate::wire::metadata::{self, METADATA_LEN_MAX, METADATA_PIECE_LEN};
 
-/// Bytes of all attempts that run at the same time. The longest metadata must fit, and beside it what
+/// Memory of all attempts that run at the same time. The longest metadata must fit, and beside it what
 /// a few liars claim.
 const BUDGET: usize = 2 * METADATA_LEN_MAX + 1;
 
-/// Requests that one peer has at a time. Some clients take two, most any number.
+/// Requests that a peer that answers has at a time. Some clients take two, most any number.
 const ASKED_MAX: usize = 4;
 
-/// How many peers are asked for the same piece at first; it doubles with each [`IMPATIENCE`] in which
-/// nothing comes, so that fifty silent peers cost seconds and not minutes.
+/// How many peers are asked for the same piece at first; it doubles with each [`DOUBLE_AFTER`] in
+/// which nothing comes, so that fifty silent peers cost two seconds and not minutes.
 const TWINS: usize = 2;
-const IMPATIENCE: Duration = Duration::from_secs(1);
+const DOUBLE_AFTER: Duration = Duration::from_millis(500);
 const DOUBLINGS_MAX: u32 = 6;
 
-/// A request that is not answered for so long is given up, and counts against the peer.
+/// Who lets us wait for so long does not answer, and does not count among those who were asked for a
+/// piece when one is to be found for a peer that does; a stranger, after about a round trip.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A request that is not answered for so long, while nothing else is answered, is given up, and counts
+/// against the peer.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// After a reject the peer is left alone for so long.
@@ -82,6 +94,36 @@ struct Source {
     paused_until: Instant,
     /// Rejects and time-outs since its last piece.
     failures: u32,
+    /// When its last piece came.
+    answered: Option<Instant>,
+}
+
+/// What is to be expected of a peer: the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Answers,
+    /// It was asked for nothing yet, or just now.
+    Stranger,
+    /// It lets us wait, or has done so, or refuses.
+    Silent,
+}
+
+impl Source {
+    fn standing(&self, now: Instant) -> Standing {
+        let oldest = self.asked.iter().map(|&(_, since)| since).min();
+        let late = |oldest| waits_since(oldest, self.answered) + IMPATIENCE <= now;
+        let late = oldest.is_some_and(late);
+        match self.answered {
+            _ if late || self.failures != 0 => Standing::Silent,
+            Some(_) => Standing::Answers,
+            None => Standing::Stranger,
+        }
+    }
+}
+
+/// Since when a peer lets us wait: one that is slow and has much to send does so since its last piece.
+fn waits_since(asked: Instant, answered: Option<Instant>) -> Instant {
+    answered.map_or(asked, |answered| answered.max(asked))
 }
 
 struct Attempt {
@@ -119,7 +161,8 @@ impl Fetch {
             return;
         }
         self.gone(conn);
-        let source = Source { size, asked: Vec::new(), paused_until: now, failures: 0 };
+        let source =
+            Source { size, asked: Vec::new(), paused_until: now, failures: 0, answered: None };
         self.sources.insert(conn, source);
         let key = self.key(conn, size);
         self.attempts.entry(key).or_insert_with(|| Attempt::new(size, now));
@@ -164,7 +207,7 @@ impl Fetch {
             let len = bytes.len();
             return Err(format!("metadata piece {piece} of {len} bytes, not {expected} (BEP 9)"));
         }
-        source.failures = 0;
+        (source.failures, source.answered) = (0, Some(now));
         let key = self.key(conn, size);
         let Some(attempt) = self.attempts.get_mut(&key) else { return Ok(Vec::new()) };
         (attempt.waiting_since, attempt.doublings) = (now, 0);
@@ -219,10 +262,12 @@ impl Fetch {
     pub fn tick(&mut self, now: Instant) -> Vec<Step> {
         let mut steps = self.give_up(now);
         let mut budget = BUDGET;
-        let keys: Vec<Key> = self.attempts.keys().copied().collect();
-        // In the order of their sizes.
-        for key in keys {
-            budget = budget.saturating_sub(key.0 as usize);
+        let mut keys: Vec<(Option<Standing>, Key)> =
+            self.attempts.keys().map(|&key| (self.standing(key, now), key)).collect();
+        // Then in the order of their sizes.
+        keys.sort_unstable();
+        for (standing, key) in keys {
+            budget = budget.saturating_sub(self.cost(key, standing));
             if budget != 0 {
                 self.ask(key, now, &mut steps);
             } else if let Some(attempt) = self.attempts.get_mut(&key) {
@@ -233,10 +278,31 @@ impl Fetch {
         steps
     }
 
+    /// The best that is to be expected of an attempt's peers.
+    fn standing(&self, key: Key, now: Instant) -> Option<Standing> {
+        let part = self.sources.iter().filter(|(conn, source)| is_part(key, **conn, source));
+        part.map(|(_, source)| source.standing(now)).min()
+    }
+
+    /// The memory that an attempt needs: all of it if its peers answer, else what they have sent and
+    /// could send now. A claim alone takes none.
+    fn cost(&self, key: Key, standing: Option<Standing>) -> usize {
+        if standing == Some(Standing::Answers) {
+            return key.0 as usize;
+        }
+        let peers = self.sources.iter().filter(|(conn, source)| is_part(key, **conn, source));
+        let asked: usize = peers.map(|(_, source)| source.asked.len().max(1)).sum();
+        let here =
+            self.attempts.get(&key).map_or(0, |attempt| attempt.pieces.len() - attempt.missing);
+        (here + asked) * METADATA_PIECE_LEN
+    }
+
     fn give_up(&mut self, now: Instant) -> Vec<Step> {
         let mut useless = Vec::new();
         for (&conn, source) in &mut self.sources {
-            let late = |&(_, since): &(u32, Instant)| since + PATIENCE <= now;
+            let answered = source.answered;
+            let late =
+                |&(_, asked): &(u32, Instant)| waits_since(asked, answered) + PATIENCE <= now;
             if source.asked.iter().any(late) {
                 source.asked.retain(|asked| !late(asked));
                 source.failures += 1;
@@ -250,47 +316,49 @@ impl Fetch {
         useless.into_iter().map(drop).collect()
     }
 
-    /// Asks the peers of one attempt for what is missing; those with the least to do first.
+    /// Asks the peers of one attempt for what is missing: those that answer first, and of them those
+    /// with the least to do.
     fn ask(&mut self, key: Key, now: Instant, steps: &mut Vec<Step>) {
+        let best = self.standing(key, now);
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        let (size, alone) = key;
-        let part = |conn: &ConnId, source: &Source| {
-            source.size == size && alone.is_none_or(|alone| alone == *conn)
-        };
-        let mut askers: BTreeMap<u32, usize> = BTreeMap::new();
-        for (_, source) in self.sources.iter().filter(|(conn, source)| part(conn, source)) {
-            source.asked.iter().for_each(|(piece, _)| *askers.entry(*piece).or_default() += 1);
+        let mut askers = Askers::new(attempt.pieces.len());
+        let mut free: Vec<(Standing, usize, ConnId)> = Vec::new();
+        for (&conn, source) in self.sources.iter().filter(|(conn, s)| is_part(key, **conn, s)) {
+            let standing = source.standing(now);
+            for &(piece, since) in &source.asked {
+                let patience = if standing == Standing::Answers { IMPATIENCE } else { GRACE };
+                askers.add(piece, now < since + patience);
+            }
+            let is_hopeless = standing == Standing::Silent && best == Some(Standing::Answers);
+            if source.paused_until <= now && !is_hopeless {
+                free.push((standing, source.asked.len(), conn));
+            }
         }
-        if attempt.waiting_since + IMPATIENCE <= now && !askers.is_empty() {
+        if attempt.waiting_since + DOUBLE_AFTER <= now && askers.any() {
             attempt.waiting_since = now;
             attempt.doublings = (attempt.doublings + 1).min(DOUBLINGS_MAX);
         }
         let twins = TWINS << attempt.doublings;
-        let mut free: Vec<(usize, ConnId)> = self
-            .sources
-            .iter()
-            .filter(|(conn, source)| part(conn, source) && source.paused_until <= now)
-            .map(|(&conn, source)| (source.asked.len(), conn))
-            .collect();
         free.sort_unstable();
         // One request each, and then a second: everybody begins at once.
         for _ in 0..ASKED_MAX {
-            for &(_, conn) in &free {
+            for &(standing, _, conn) in &free {
+                let answers = standing == Standing::Answers;
                 let Some(source) = self.sources.get_mut(&conn) else { continue };
-                if ASKED_MAX <= source.asked.len() {
+                if (if answers { ASKED_MAX } else { 1 }) <= source.asked.len() {
                     continue;
                 }
                 let open = |piece: &u32| {
-                    let count = askers.get(piece).copied().unwrap_or(0);
                     let asked = source.asked.iter().any(|(asked, _)| asked == piece);
-                    attempt.pieces[*piece as usize].is_none() && !asked && count < twins
+                    let is_missing = attempt.pieces[*piece as usize].is_none();
+                    is_missing && !asked && askers.count(*piece, answers) < twins
                 };
                 // What nobody was asked for goes first.
-                let rank = |piece: &u32| (askers.get(piece).copied().unwrap_or(0), *piece);
+                let rank = |piece: &u32| (askers.count(*piece, false), *piece);
                 let pieces = 0..attempt.pieces.len() as u32;
                 let Some(piece) = pieces.filter(open).min_by_key(rank) else { continue };
                 source.asked.push((piece, now));
-                *askers.entry(piece).or_default() += 1;
+                askers.add(piece, true);
                 steps.push(Step::Ask { conn, piece });
             }
         }
@@ -306,5 +374,34 @@ impl Fetch {
         };
         let all = self.attempts.iter().map(parts);
         all.max_by_key(|&(have, _, peers)| (have, peers)).unwrap_or((0, 0, 0))
+    }
+}
+
+/// Whether a peer takes part in an attempt.
+fn is_part((size, alone): Key, conn: ConnId, source: &Source) -> bool {
+    source.size == size && alone.is_none_or(|alone| alone == conn)
+}
+
+/// How many peers were asked for each piece; and how many of them may be expected to answer soon.
+struct Askers(Vec<(usize, usize)>);
+
+impl Askers {
+    fn new(pieces: usize) -> Askers {
+        Askers(vec![(0, 0); pieces])
+    }
+
+    fn add(&mut self, piece: u32, soon: bool) {
+        let (all, of_use) = &mut self.0[piece as usize];
+        *all += 1;
+        *of_use += usize::from(soon);
+    }
+
+    fn any(&self) -> bool {
+        self.0.iter().any(|&(all, _)| all != 0)
+    }
+
+    fn count(&self, piece: u32, only_soon: bool) -> usize {
+        let (all, of_use) = self.0[piece as usize];
+        if only_soon { of_use } else { all }
     }
 }

@@ -1,6 +1,6 @@
 //! Scripts for the search, in virtual time: facts go in, actions come out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,10 @@ enum Kind {
     /// Pieces that are too long, or say another total.
     TooLong,
     OtherTotal,
+    /// Claims this size, and answers nothing.
+    SilentAt(u32),
+    /// One piece every three seconds.
+    Slow,
     /// Has no metadata.
     Poor,
 }
@@ -47,6 +51,9 @@ struct Play {
     hung_up: Vec<ConnId>,
     gave_up: bool,
     asked: usize,
+    /// What a slow one was asked for.
+    queue: VecDeque<(ConnId, u32)>,
+    next_slow: Instant,
 }
 
 fn play(len: usize) -> Play {
@@ -73,6 +80,8 @@ fn play(len: usize) -> Play {
         hung_up: Vec::new(),
         gave_up: false,
         asked: 0,
+        queue: VecDeque::new(),
+        next_slow: now,
     }
 }
 
@@ -108,6 +117,13 @@ impl Play {
     fn answer(&mut self, conn: ConnId, payload: &[u8]) {
         let Ok(Metadata::Request { piece }) = Metadata::parse(payload) else { return };
         self.asked += 1;
+        if self.kinds[&conn] == Kind::Slow {
+            return self.queue.push_back((conn, piece));
+        }
+        self.deliver(conn, piece);
+    }
+
+    fn deliver(&mut self, conn: ConnId, piece: u32) {
         let kind = self.kinds[&conn];
         let size = match kind {
             Kind::Claims(size) => size as usize,
@@ -117,7 +133,7 @@ impl Play {
         let mut bytes = self.info.get(range.clone()).unwrap_or(&vec![9; range.len()]).to_vec();
         let mut total_size = size as u32;
         match kind {
-            Kind::Silent | Kind::Poor => return,
+            Kind::Silent | Kind::SilentAt(_) | Kind::Poor => return,
             Kind::Rejects => {
                 let reject = Metadata::Reject { piece }.to_bytes();
                 return self.says(conn, [Message::Extended(OURS, reject)]);
@@ -126,7 +142,7 @@ impl Play {
             Kind::Subtle if piece == 0 => bytes[0] ^= 1,
             Kind::TooLong => bytes.push(0),
             Kind::OtherTotal => total_size += 1,
-            Kind::Subtle | Kind::Honest => {}
+            Kind::Subtle | Kind::Honest | Kind::Slow => {}
         }
         let data = Metadata::Data { piece, total_size, bytes: &bytes }.to_bytes();
         self.says(conn, [Message::Extended(OURS, data)]);
@@ -156,7 +172,7 @@ impl Play {
         let hello = Hello { addr, incoming: false, peer_id: PeerId([self.hosts; 20]), reserved };
         self.fact(Fact::Connected { conn, hello });
         let size = match kind {
-            Kind::Claims(size) => size as usize,
+            Kind::Claims(size) | Kind::SilentAt(size) => size as usize,
             _ => self.info.len(),
         };
         let said = match kind {
@@ -179,6 +195,11 @@ impl Play {
                 return None;
             }
             self.now += TICK;
+            if self.next_slow <= self.now && !self.queue.is_empty() {
+                self.next_slow = self.now + 3 * SECOND;
+                let (conn, piece) = self.queue.pop_front().expect("not empty");
+                self.deliver(conn, piece);
+            }
             self.search.tick(self.now);
             self.act();
         }
@@ -221,6 +242,40 @@ fn whoever_is_there_beside_one_honest_peer_it_is_found() {
             assert!(banned <= p.banned, "{} banned", p.banned);
         }
     }
+}
+
+/// Each piece of one that answers must not give the silent ones another chance.
+#[test]
+fn silent_peers_do_not_slow_an_honest_one_down() {
+    for silent in [25, 49] {
+        for len in [1_000, 40_000, 300_000, 2_000_000] {
+            let mut p = play(len);
+            (0..silent).for_each(|_| _ = p.joins(Kind::Silent));
+            let honest = p.joins(Kind::Honest);
+            let time = p.finds(60 * SECOND).expect("it is found");
+            assert!(time < 3 * SECOND, "{len} bytes, {silent} silent: {time:?}");
+            assert!(!p.hung_up.contains(&honest));
+            // A request that is repeated for each piece would be no loss, but for each peer.
+            assert!(p.asked <= 2 * len / 16_384 + 2 * silent + 10, "{len}: {} asked", p.asked);
+        }
+    }
+}
+
+/// Their sizes fill the budget, and they are the smaller ones.
+#[test]
+fn silent_peers_that_claim_other_sizes_do_not_slow_an_honest_one_down() {
+    let mut p = play(2_000_000);
+    (0..45).for_each(|n| _ = p.joins(Kind::SilentAt(1_900_000 + n)));
+    p.joins(Kind::Honest);
+    assert!(p.finds(60 * SECOND).is_some_and(|time| time < 5 * SECOND));
+}
+
+#[test]
+fn one_that_is_slow_is_not_given_up_on() {
+    let mut p = play(200_000);
+    let slow = p.joins(Kind::Slow);
+    assert!(p.finds(60 * SECOND).is_some());
+    assert!(!p.hung_up.contains(&slow) && p.asked == 13, "{} asked", p.asked);
 }
 
 #[test]
