@@ -114,7 +114,7 @@ pub struct Counters {
     pub garbage: u64,
     /// Answers to nothing that we asked, or from somebody else than whom we asked.
     pub unasked: u64,
-    /// Answers from another id than was asked, or from our own.
+    /// Answers from another id than was asked (they count), or from our own (they do not).
     pub wrong_id: u64,
     /// Nodes whose id does not belong to their address.
     pub misfits: u64,
@@ -341,13 +341,17 @@ impl Dht {
     /// An answer from whom we asked.
     fn answer(&mut self, pending: Pending, ip: Option<SocketAddr>, answer: Answer, now: Instant) {
         let from = pending.to;
-        let own = self.side(from).map(|side| side.own);
-        if own == Some(answer.id) || pending.id.is_some_and(|id| id != answer.id) {
+        let Some(side) = self.side(from) else { return };
+        if side.own == answer.id {
             self.counters.wrong_id += 1;
             self.node_failed(&pending);
             self.lookup_failed(&pending, now);
             return;
         }
+        // A node that was started again: whoever answers at an address is who lives there.
+        let renamed = pending.id.is_some_and(|id| id != answer.id);
+        let is_first = side.table.len(now).1 == 0;
+        self.counters.wrong_id += u64::from(renamed);
         self.counters.answers += 1;
         let contact = Contact { id: answer.id, addr: from };
         self.counters.misfits += u64::from(!bucket::fits(contact));
@@ -357,8 +361,10 @@ impl Dht {
                 self.moved(elected, now);
             }
         }
-        if let What::Lookup(number) = pending.what {
-            self.lookup_answered(number, contact, answer, ip, now);
+        match pending.what {
+            What::Lookup(number) => self.lookup_answered(number, contact, answer, ip, now),
+            _ if is_first => self.found_a_way_in(now),
+            _ => {}
         }
     }
 

@@ -165,7 +165,10 @@ impl Lookup {
         let Some(at) = self.candidates.iter().position(|c| c.addr == who.addr) else { return };
         let mut candidate = self.candidates.remove(at);
         let hops = candidate.hops + 1;
-        (candidate.id, candidate.state, candidate.token) = (Some(who.id), State::Answered, token);
+        // One id counts once, from however many addresses.
+        let same = |c: &Candidate| c.id == Some(who.id) && c.state == State::Answered;
+        let state = if self.candidates.iter().any(same) { State::Failed } else { State::Answered };
+        (candidate.id, candidate.state, candidate.token) = (Some(who.id), state, token);
         self.insert(candidate);
         named.iter().for_each(|node| self.add(Some(node.id), node.addr, hops));
     }
@@ -314,6 +317,17 @@ mod tests {
         }
         assert!(honest.iter().all(|node| asked.contains(&node.addr)), "{asked:?}");
         assert!(asked.len() <= MISFITS_MAX + 8, "{}", asked.len());
+    }
+
+    #[test]
+    fn one_id_counts_once() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let all = nodes(K as u16, &mut rng);
+        let mut lookup = Lookup::new(NodeId::random(&mut rng), &all, &[]);
+        all.iter().for_each(|node| {
+            lookup.answered(Contact { id: all[0].id, addr: node.addr }, None, &[]);
+        });
+        assert_eq!((lookup.figures().1, lookup.closest().count()), (1, 1));
     }
 
     #[test]

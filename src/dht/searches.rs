@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::lookup::{Lookup, Next};
-use super::{Action, Dht, K, PENDING_MAX, Pending, What, may_name};
+use super::{Action, Dht, K, PENDING_MAX, Pending, REVIVE_FIRST, What, may_name};
 use crate::hash::Sha1;
 use crate::krpc::{Answer, Ask, Contact, NodeId};
 
@@ -142,6 +142,15 @@ impl Dht {
                 search.due = search.due.min(now);
             }
         }
+    }
+
+    /// The first node that lives, outside of any look-up: one that a peer has named.
+    pub(super) fn found_a_way_in(&mut self, now: Instant) {
+        for side in self.sides.iter_mut().flatten() {
+            (side.revive, side.pause) = (side.revive.min(now), REVIVE_FIRST);
+        }
+        self.hurry(now);
+        self.tick(now);
     }
 
     pub(super) fn search_what_is_due(&mut self, now: Instant) {

@@ -198,7 +198,7 @@ fn what_was_remembered_needs_no_bootstrap_node() {
 }
 
 #[test]
-fn only_who_was_asked_can_answer_and_only_as_himself() {
+fn only_who_was_asked_can_answer_and_nobody_as_ourselves() {
     let (mut dht, t, now) = asking("127.0.0.1:1");
     let good = reply(&t, Answer::of(NodeId([1; 20])));
     dht.receive(addr("127.0.0.1:2"), &good, now);
@@ -211,16 +211,46 @@ fn only_who_was_asked_can_answer_and_only_as_himself() {
     assert_eq!(dht.nodes(now), (1, 1));
     dht.receive(addr("127.0.0.1:1"), &good, now);
     assert_eq!(dht.counters().unasked, 4, "one question, one answer");
-    // Now it is known by its id, and must keep it.
-    dht.search(HASH, None, now);
-    let t = sent(&mut dht).pop().unwrap().1.transaction;
-    dht.receive(addr("127.0.0.1:1"), &reply(&t, Answer::of(NodeId([2; 20]))), now);
-    assert_eq!(dht.counters().wrong_id, 1);
-    // And nobody is ourselves.
+    // Nobody is ourselves.
     let (mut dht, t, now) = asking("127.0.0.1:1");
     let own = dht.id(false).unwrap();
     dht.receive(addr("127.0.0.1:1"), &reply(&t, Answer::of(own)), now);
     assert_eq!((dht.counters().wrong_id, dht.nodes(now)), (1, (0, 0)));
+}
+
+#[test]
+fn a_node_that_was_started_again_is_the_same_way_in_under_another_id() {
+    let mut net = Net::new();
+    let a = net.join(&["127.0.0.1:1"], V4, &[]);
+    let b = net.join(&["127.0.0.1:2"], V4, &["127.0.0.1:1"]);
+    let memory = net.nodes[b].1.memory();
+    let old = net.nodes[a].1.id(false);
+    net.nodes[a].1 = Dht::new(V4, &Memory::default(), fastrand::Rng::with_seed(55), net.now);
+    assert_ne!(net.nodes[a].1.id(false), old);
+    let c = net.join(&["127.0.0.1:3"], V4, &["127.0.0.1:1"]);
+    net.search(c, announce(7000));
+    net.nodes[b].1 = Dht::new(V4, &memory, fastrand::Rng::with_seed(56), net.now);
+    net.search(b, None);
+    assert_eq!(net.found[&b], [addr("127.0.0.1:7000")], "at once");
+    let known = net.nodes[b].1.memory().nodes;
+    let now = Contact { id: net.nodes[a].1.id(false).unwrap(), addr: addr("127.0.0.1:1") };
+    assert!(known.contains(&now) && !known.iter().any(|node| Some(node.id) == old), "{known:?}");
+}
+
+#[test]
+fn a_node_that_a_peer_names_is_a_way_in_at_once() {
+    let mut net = Net::new();
+    net.join(&["127.0.0.1:1"], V4, &[]);
+    let a = net.join(&["127.0.0.1:2"], V4, &["127.0.0.1:1"]);
+    net.search(a, announce(7000));
+    let b = net.join(&["127.0.0.1:3"], V4, &[]);
+    net.search(b, None);
+    // The bootstrap nodes are all dead, and the pause is long by now.
+    net.pass(Duration::from_secs(300));
+    assert!(!net.found.contains_key(&b));
+    net.nodes[b].1.add_node(addr("127.0.0.1:1"), net.now);
+    net.settle();
+    assert_eq!(net.found[&b], [addr("127.0.0.1:7000")], "at once");
 }
 
 /// Anybody can write a bootstrap node's address on packets to us.

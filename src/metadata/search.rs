@@ -75,6 +75,7 @@ pub(super) struct Peer {
     record: Record,
     idle_talk: u32,
     told_of_others: bool,
+    told_port: bool,
     since: Instant,
     /// Its last piece of metadata, or when it came.
     useful: Instant,
@@ -239,6 +240,7 @@ impl Search {
         let said = Extended::default();
         let peer = Peer {
             told_of_others: false,
+            told_port: false,
             hello,
             said,
             record: Record::default(),
@@ -270,6 +272,14 @@ impl Search {
             }
             Message::Extended(id, payload) if speaks && id == Extension::Pex as u8 => {
                 return self.hears_of(conn, &payload, now);
+            }
+            // A node of the DHT (BEP 5): it may know who has the torrent.
+            Message::Port(port) => {
+                if self.wish.dht && !std::mem::replace(&mut peer.told_port, true) {
+                    let addr = SocketAddr::new(peer.hello.addr.ip(), port);
+                    self.actions.push(Action::DhtNode { addr });
+                }
+                None
             }
             // Nothing was asked for, nothing else was offered.
             Message::Extended(..) => None,

@@ -325,6 +325,22 @@ fn what_peers_say_meanwhile_is_kept_for_the_swarm_within_limits() {
     assert_eq!(heritage.last_conn, 4);
 }
 
+#[test]
+fn a_peers_node_is_given_to_the_dht_once() {
+    for (dht, expected) in [(true, 1), (false, 0)] {
+        let mut p = play(1_000);
+        p.search.wish.dht = dht;
+        let poor = p.joins(Kind::Poor);
+        p.says(poor, [Message::Port(7000), Message::Port(7001), Message::Port(7000)]);
+        let node = |action| match action {
+            Action::DhtNode { addr } => Some(addr.to_string()),
+            _ => None,
+        };
+        let nodes: Vec<String> = p.search.take_actions().into_iter().filter_map(node).collect();
+        assert_eq!(nodes, vec!["10.0.0.1:7000"; expected]);
+    }
+}
+
 /// The last word that fits must not be a stranger's.
 #[test]
 fn those_that_say_much_keep_nobody_out() {

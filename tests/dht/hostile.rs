@@ -179,7 +179,7 @@ fn h1_answers_with_a_wrong_id_a_wrong_transaction_or_no_bencode() {
     let ours = Ours::start(&[changing.addr, forging.addr, babbling.addr, silent_addr, good.addr]);
     let (found, searched) = ours.look();
     assert_eq!(found, HashSet::from([peer()]));
-    // The one whose id changes is believed the first time, not when it is known.
+    // The one whose id changes is one node, whatever it calls itself.
     assert!((1..=2).contains(&searched.answered), "{searched:?}");
     ours.end();
 }
