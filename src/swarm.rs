@@ -57,7 +57,7 @@ pub use giving::{Goal, QUEUE_MAX};
 pub use heard::Heard;
 pub use heritage::{Heir, Heritage};
 use peer::Peer;
-pub use pex::makes_sense;
+pub use pex::{Budget, makes_sense};
 use rationing::Rationing;
 pub use rules::Without;
 pub use snapshot::{Row, Snapshot};

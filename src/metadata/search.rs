@@ -22,8 +22,8 @@ use crate::hash::Sha1;
 use crate::picker::ConnId;
 use crate::places::{self, Met, Need, Places};
 use crate::swarm::{
-    Action, BanReason, Decision, DropReason, End, Fact, Heard, Heir, Hello, Heritage, Order,
-    QUEUE_MAX, makes_sense,
+    Action, BanReason, Budget, Decision, DropReason, End, Fact, Heard, Heir, Hello, Heritage,
+    Order, QUEUE_MAX, makes_sense,
 };
 use crate::wire::extended::{self, Extended, Extension, Offer};
 use crate::wire::handshake::PeerId;
@@ -74,7 +74,8 @@ pub(super) struct Peer {
     /// For the swarm.
     record: Record,
     idle_talk: u32,
-    told_of_others: bool,
+    /// What it may tell of others.
+    budget: Budget,
     told_port: bool,
     since: Instant,
     /// Its last piece of metadata, or when it came.
@@ -239,7 +240,7 @@ impl Search {
         }
         let said = Extended::default();
         let peer = Peer {
-            told_of_others: false,
+            budget: Budget::new(now),
             told_port: false,
             hello,
             said,
@@ -309,17 +310,20 @@ impl Search {
         }
     }
 
-    /// It tells of other peers (BEP 11). Of each peer one message is believed, which is what an
-    /// honest one sends in a minute.
+    /// It tells of other peers (BEP 11); who is not the first of whom it tells may be the seed.
     fn hears_of(&mut self, conn: ConnId, payload: &[u8], now: Instant) {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         peer.idle_talk += 1;
         let from = peer.hello.addr.ip();
-        if !self.wish.offer.pex || std::mem::replace(&mut peer.told_of_others, true) {
+        if !self.wish.offer.pex {
             return;
         }
+        if IDLE_TALK_MAX < peer.idle_talk {
+            return self.drop_peer(conn, DropReason::Flood, now);
+        }
         match Pex::parse(payload) {
-            Ok(Pex { added, .. }) => {
+            Ok(Pex { mut added, .. }) => {
+                added.truncate(peer.budget.spend(added.len(), now));
                 let added = added.into_iter().filter(|(addr, _)| makes_sense(addr.ip(), from));
                 added.for_each(|(addr, _)| _ = self.book.add(addr, Source::Pex, now));
                 self.dial(now);

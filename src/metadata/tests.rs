@@ -13,6 +13,7 @@ use crate::wire::extended::{Extended, Extension, HANDSHAKE, Offer};
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 use crate::wire::metadata::{Metadata, range};
+use crate::wire::pex::Pex;
 
 /// The id under which our made-up peers want messages of ut_metadata.
 const THEIR_ID: u8 = 7;
@@ -339,6 +340,29 @@ fn a_peers_node_is_given_to_the_dht_once() {
         let nodes: Vec<String> = p.search.take_actions().into_iter().filter_map(node).collect();
         assert_eq!(nodes, vec!["10.0.0.1:7000"; expected]);
     }
+}
+
+/// The first message is of those who are there at that moment; the seed comes later.
+#[test]
+fn a_peer_may_tell_of_others_again_and_not_of_everybody() {
+    let mut p = play(1_000);
+    p.search.wish.offer.pex = true;
+    p.search.wish.max_peers = 1_000;
+    let teller = p.joins(Kind::Poor);
+    let pex = |from: u32, count: u32| {
+        let added = (from..from + count).map(|n| (SocketAddr::from((n.to_be_bytes(), 1)), 0));
+        let message = Pex { added: added.collect(), dropped: Vec::new() };
+        Message::Extended(Extension::Pex as u8, message.to_bytes())
+    };
+    p.says(teller, [pex(0x0b00_0000, 1)]);
+    assert_eq!(p.search.progress().known, 2);
+    p.says(teller, [pex(0x0b00_0100, 1)]);
+    assert_eq!(p.search.progress().known, 3);
+    (0..20).for_each(|n| p.says(teller, [pex(0x0b10_0000 + n * 50, 50)]));
+    assert_eq!(p.search.progress().known, 201, "200 of each peer, and itself");
+    (0..2_000).for_each(|_| p.says(teller, [pex(0x0b20_0000, 1)]));
+    p.act();
+    assert!(p.hung_up.contains(&teller));
 }
 
 /// The last word that fits must not be a stranger's.

@@ -55,27 +55,38 @@ pub(super) struct Exchange {
     told: BTreeSet<SocketAddr>,
     told_last: Option<Instant>,
     heard_last: Option<Instant>,
-    /// Addresses that may still be believed, and since when they count.
-    budget: u32,
-    budget_since: Instant,
+    budget: Budget,
+}
+
+/// How many addresses of one peer may still be believed, and since when they count.
+#[derive(Debug)]
+pub struct Budget {
+    left: u32,
+    since: Instant,
 }
 
 impl Exchange {
     pub fn new(now: Instant) -> Exchange {
         let (told, told_last, heard_last) = Default::default();
-        Exchange { told, told_last, heard_last, budget: BUDGET_FIRST, budget_since: now }
+        Exchange { told, told_last, heard_last, budget: Budget::new(now) }
+    }
+}
+
+impl Budget {
+    pub fn new(now: Instant) -> Budget {
+        Budget { left: BUDGET_FIRST, since: now }
     }
 
     /// A message has come; how many of so many addresses are believed.
-    fn spend(&mut self, wanted: usize, now: Instant) -> usize {
-        let minutes = now.saturating_duration_since(self.budget_since).as_secs() / 60;
+    pub fn spend(&mut self, wanted: usize, now: Instant) -> usize {
+        let minutes = now.saturating_duration_since(self.since).as_secs() / 60;
         if minutes != 0 {
             let more = BUDGET_MORE.saturating_mul(u32::try_from(minutes).unwrap_or(u32::MAX));
-            self.budget = self.budget.saturating_add(more).min(BUDGET_FIRST);
-            self.budget_since = now;
+            self.left = self.left.saturating_add(more).min(BUDGET_FIRST);
+            self.since = now;
         }
-        let believed = (self.budget as usize).min(wanted);
-        self.budget -= believed as u32;
+        let believed = (self.left as usize).min(wanted);
+        self.left -= believed as u32;
         believed
     }
 }
@@ -119,7 +130,7 @@ impl Swarm {
         let too_soon = peer.pex.heard_last.is_some_and(|last| now < last + PAUSE_OF_OTHERS);
         peer.idle_talk += if too_soon { IDLE_TOO_SOON } else { 0 };
         peer.pex.heard_last = Some(now);
-        added.truncate(peer.pex.spend(added.len(), now));
+        added.truncate(peer.pex.budget.spend(added.len(), now));
         let (from, us) = (peer.addr.ip(), peer.said.your_ip);
         // Seeds have nothing to say to each other; and we need not be told of ourselves.
         let wanted = |&(addr, flags): &(SocketAddr, u8)| {
