@@ -10,16 +10,20 @@
 //! Layer: hands. A thread for each scout, which owns its socket and ends by a date that it is given.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::hash::Sha1;
+use crate::hostport::HostPort;
 use crate::wire::extended::{self, Extended, Extension, Offer};
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, PeerId, Reserved};
 use crate::wire::pex::Pex;
 
 /// How long a dial may take.
 const CONNECT: Duration = Duration::from_secs(3);
+
+/// Addresses of one name that are dialled.
+const ADDRESSES_MAX: usize = 4;
 
 /// The longest message that is waited for; a bitfield of millions of pieces is skipped.
 const MESSAGE_MAX: u32 = 1 << 20;
@@ -60,6 +64,18 @@ impl Scout {
         let stream = TcpStream::connect_timeout(&addr, self.left()?.min(CONNECT))?;
         let seen = self.talk(stream, addr, true)?;
         Ok(Seen { listens_at: Some(addr), ..seen })
+    }
+
+    /// Dials a peer at the first address of its name that answers.
+    pub fn dial_named(&self, peer: &HostPort) -> io::Result<Seen> {
+        let mut last = invalid("its name has no address");
+        for addr in (peer.host.as_str(), peer.port).to_socket_addrs()?.take(ADDRESSES_MAX) {
+            match self.dial(addr) {
+                Ok(seen) => return Ok(seen),
+                Err(err) => last = err,
+            }
+        }
+        Err(last)
     }
 
     /// Meets a peer that has dialled us.

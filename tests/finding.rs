@@ -179,8 +179,16 @@ fn peers_finds_those_on_the_local_network_and_those_that_a_peer_knows() {
     third.wait_for(" 1 of ");
     let (lines, ended) =
         peers(&home, &["--from", "pex", "--json", "--peer", &third_at.to_string()]);
-    // The seed is asked in its turn, and names the one that named it.
-    let found = |addr: SocketAddr| format!(r#"{{"addr":"{addr}","from":"pex"}}"#);
-    assert_eq!(lines, [found(seed_at), found(third_at)], "{}", ended.stderr);
+    let found = |addr: SocketAddr, from| format!(r#"{{"addr":"{addr}","from":"{from}"}}"#);
+    assert_eq!(lines, [found(third_at, "user"), found(seed_at, "pex")], "{}", ended.stderr);
     ended.expect(0);
+    // A magnet link may name its peers by name; who is not there has nothing.
+    let hash: String = fixture.info_hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let port = seed_at.port();
+    let link = format!(
+        "magnet:?xt=urn:btih:{hash}&x.pe=localhost:{port}&x.pe=127.0.0.1:9&x.pe=no-such-host.invalid:1"
+    );
+    let run = Run::piecemeal(&["peers", "--json", "--no-tracker", "--no-dht", "--no-lsd", &link]);
+    let ended = run.run().expect(0);
+    assert_eq!(String::from_utf8_lossy(&ended.stdout).trim(), found(seed_at, "user"));
 }

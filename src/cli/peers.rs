@@ -5,6 +5,7 @@
 //! dht        look up, without announcing, as a node that only asks (BEP 43)
 //! lsd        search the local network; who dials us for it is asked where it listens
 //! pex        dial whom we know, hear whom they know (only when asked for: --from)
+//! user       dial those that --peer and the magnet link name: who answers has it
 //! ```
 //!
 //! It ends when every source has answered, or has had its time: the local network [`LSD_TIME`], a
@@ -77,7 +78,8 @@ struct Quest {
     info_hash: Sha1,
     left: u64,
     trackers: Vec<String>,
-    known: Vec<SocketAddr>,
+    /// Named by the user or the link, and to be dialled.
+    known: Vec<Target>,
     /// Of the DHT, to begin with.
     nodes: Vec<HostPort>,
     from: Vec<Source>,
@@ -120,8 +122,13 @@ impl Quest {
             }
         };
         tiers.extend(args.announce.iter().cloned());
-        let mut known = args.peers.clone();
         let mut from = args.from.clone();
+        let mut known: Vec<Target> = Vec::new();
+        if args.proxy.is_none() && (from.is_empty() || from.contains(&Source::Pex)) {
+            known.extend(args.peers.iter().copied().map(Target::Known));
+            known.extend(peers.into_iter().map(Target::Named));
+            known.truncate(SCOUTED_MAX);
+        }
         if from.is_empty() {
             from = vec![Source::Tracker, Source::Dht, Source::Lsd];
         }
@@ -143,8 +150,8 @@ impl Quest {
                 }
             });
         }
-        known.extend(peers.iter().filter_map(|peer| peer.to_string().parse::<SocketAddr>().ok()));
-        if from.iter().all(|source| *source == Source::Tracker) && trackers.is_empty() {
+        let nobody = known.is_empty() && trackers.is_empty();
+        if from.iter().all(|source| *source == Source::Tracker) && nobody {
             bail!("nobody to ask: no tracker, and nothing else is allowed");
         }
         Ok(Quest { info_hash, left, trackers, known, nodes, from })
@@ -169,16 +176,25 @@ struct Search<'a> {
     sender: Sender<Event>,
     found: BTreeSet<SocketAddr>,
     last_found: Instant,
-    /// Peers to be asked whom they know, and those that are being asked.
-    queue: VecDeque<SocketAddr>,
+    /// Peers to be dialled, and those that are being asked.
+    queue: VecDeque<Target>,
     scouted: usize,
     scouts: Vec<JoinHandle<()>>,
     quiet_from: Instant,
     deadline: Instant,
 }
 
+/// Whom to dial.
+enum Target {
+    /// Whether they live shows their answer only.
+    Known(SocketAddr),
+    Named(HostPort),
+    /// It is printed already; whom it knows is to be heard.
+    Found(SocketAddr),
+}
+
 impl<'a> Search<'a> {
-    fn start(args: &'a Args, quest: Quest) -> Result<Search<'a>> {
+    fn start(args: &'a Args, mut quest: Quest) -> Result<Search<'a>> {
         let start = Instant::now();
         let deadline = start + args.stop_timeout.unwrap_or(TIME);
         let (sender, news) = bounded(EVENTS_MAX);
@@ -199,11 +215,7 @@ impl<'a> Search<'a> {
         let scout = Scout { info_hash, peer_id, port, pex: wants(Source::Pex), until: deadline };
         let mut search = Search {
             silent: quest.trackers.iter().cloned().collect(),
-            queue: if scout.pex {
-                quest.known.iter().copied().take(SCOUTED_MAX).collect()
-            } else {
-                VecDeque::new()
-            },
+            queue: std::mem::take(&mut quest.known).into(),
             lsd: None,
             dht: None,
             dht_is_over: false,
@@ -276,18 +288,27 @@ impl<'a> Search<'a> {
             }
             Ok(Event::Dht(dht_node::Report::Searched { .. })) => self.dht_is_over = true,
             Ok(Event::Fact(Fact::Addresses { source, addrs })) => self.take(addrs, source)?,
-            Ok(Event::Accepted { socket, addr, .. }) if reach(addr.ip()) != Reach::Everywhere => {
+            Ok(Event::Accepted { socket, addr, .. }) => {
+                // Who comes from afar has heard of us by a tracker.
+                let near = reach(addr.ip()) != Reach::Everywhere;
+                let source = if near { Source::Lsd } else { Source::Incoming };
                 let scout = Scout { until: self.scout_until(), ..self.scout };
-                self.send_out(Source::Lsd, move || scout.meet(socket, addr));
+                self.send_out(source, move || scout.meet(socket, addr));
             }
             _ => {}
         }
         self.scouts.retain(|scout| !scout.is_finished());
         while self.scouts.len() < SCOUTS_MAX {
-            let Some(addr) = self.queue.pop_front() else { break };
+            let Some(target) = self.queue.pop_front() else { break };
             self.scouted += 1;
             let scout = Scout { until: self.scout_until(), ..self.scout };
-            self.send_out(Source::Pex, move || scout.dial(addr));
+            match target {
+                Target::Known(addr) => self.send_out(Source::User, move || scout.dial(addr)),
+                Target::Named(host) => {
+                    self.send_out(Source::User, move || scout.dial_named(&host));
+                }
+                Target::Found(addr) => self.send_out(Source::Pex, move || scout.dial(addr)),
+            }
         }
         let now = Instant::now();
         let asking = !self.scouts.is_empty() || !self.queue.is_empty() || !self.news.is_empty();
@@ -310,7 +331,7 @@ impl<'a> Search<'a> {
         let events = self.sender.clone();
         let body = move || {
             let Ok(Seen { listens_at, knows }) = talk() else { return };
-            let named = if source == Source::Lsd { listens_at } else { None };
+            let named = listens_at.filter(|_| source != Source::Pex);
             for (source, addrs) in [(source, Vec::from_iter(named)), (Source::Pex, knows)] {
                 let _ = events.send(Event::Fact(Fact::Addresses { source, addrs }));
             }
@@ -350,8 +371,9 @@ impl<'a> Search<'a> {
                 continue;
             }
             self.last_found = Instant::now();
-            if self.scout.pex && self.scouted + self.queue.len() < SCOUTED_MAX {
-                self.queue.push_back(addr);
+            let was_asked = source == Source::User;
+            if self.scout.pex && !was_asked && self.scouted + self.queue.len() < SCOUTED_MAX {
+                self.queue.push_back(Target::Found(addr));
             }
             let text = addr.to_string();
             let line = match self.args.json {
