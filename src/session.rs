@@ -195,6 +195,12 @@ impl Options {
             trace: Trace::off(),
         }
     }
+
+    /// Whether the local network is asked for peers. Those of a private torrent come from its trackers
+    /// only (BEP 27); a proxy takes no datagrams.
+    pub fn asks_the_lan(&self) -> bool {
+        self.lsd && !self.layout.torrent().private && self.proxy.is_none()
+    }
 }
 
 /// What happens, as it happens.

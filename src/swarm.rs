@@ -101,6 +101,8 @@ pub struct Config {
     pub without: Without,
     /// How many trackers will be asked.
     pub trackers: usize,
+    /// Whether the local network will be asked.
+    pub lan: bool,
     /// Whether every peer that comes or goes is told of.
     pub watch: bool,
     /// Our ports in the DHT, IPv4 and IPv6, where we are a node of it.
@@ -329,7 +331,7 @@ impl Swarm {
             other_seed: None,
             rng,
             places: Places::new(now),
-            heard: Heard::new(config.trackers, config.dht_ports != [None; 2]),
+            heard: Heard::new(config.trackers, config.dht_ports != [None; 2], config.lan),
             config,
             book: AddressBook::default(),
             peers: BTreeMap::new(),

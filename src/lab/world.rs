@@ -241,6 +241,7 @@ impl World {
             upload_limit: None,
             private: false,
             trackers: 1,
+            lan: false,
             watch: false,
             dht_ports: [None; 2],
             trace: self.record.kept,

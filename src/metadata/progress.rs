@@ -19,6 +19,8 @@ pub struct Progress {
     pub known: usize,
     /// Why there is nobody to ask.
     pub stuck: Option<Stuck>,
+    /// Who has not answered yet that may know others.
+    pub silent: String,
 }
 
 impl Search {
@@ -34,6 +36,7 @@ impl Search {
                 .peers
                 .is_empty()
                 .then(|| self.heard.why_nobody(&self.book, self.dials.len())),
+            silent: self.heard.said(true),
         }
     }
 }
@@ -44,7 +47,8 @@ impl fmt::Display for Progress {
         match &self.stuck {
             Some(stuck) => write!(f, "metadata: no peer yet: {stuck}"),
             None if self.from == 0 => {
-                write!(f, "metadata: {} connected, none offers it yet", peers(self.connected))
+                write!(f, "metadata: {} connected, none offers it yet", peers(self.connected))?;
+                if self.silent.is_empty() { Ok(()) } else { write!(f, "; {}", self.silent) }
             }
             None => {
                 let Progress { have, pieces, from, .. } = self;

@@ -45,9 +45,10 @@ pub struct Wish {
     pub max_peers: usize,
     /// Give up after so long without a piece of it.
     pub stop_timeout: Option<Duration>,
-    /// How many trackers will be asked, and whether the DHT will be.
+    /// How many trackers will be asked, and whether the DHT and the local network will be.
     pub trackers: usize,
     pub dht: bool,
+    pub lan: bool,
     pub trace: bool,
 }
 
@@ -93,7 +94,7 @@ impl Search {
     pub fn new(wish: Wish, now: Instant) -> Search {
         Search {
             fetch: Fetch::new(wish.info_hash),
-            heard: Heard::new(wish.trackers, wish.dht),
+            heard: Heard::new(wish.trackers, wish.dht, wish.lan),
             wish,
             book: AddressBook::default(),
             peers: BTreeMap::new(),

@@ -68,6 +68,7 @@ fn play(len: usize) -> Play {
         stop_timeout: Some(Duration::from_secs(600)),
         trackers: 0,
         dht: false,
+        lan: false,
         trace: true,
     };
     let now = Instant::now();
@@ -394,7 +395,7 @@ fn it_says_what_it_waits_for_and_gives_up_in_time() {
     let mut p = play(1_000);
     let why = |p: &Play| p.search.progress().to_string();
     assert!(why(&p).contains("no tracker and no peer"));
-    p.search.heard = Heard::new(0, true);
+    p.search.heard = Heard::new(0, true, false);
     assert!(why(&p).contains("no DHT node has answered yet"), "{}", why(&p));
     p.fact(Fact::DhtSearched { answered: 8 });
     assert!(why(&p).contains("the DHT knows no other peer"), "{}", why(&p));

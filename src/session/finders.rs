@@ -99,9 +99,7 @@ impl Finders {
         let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Tracker(report)));
         let trackers = Trackers::start(options.trackers.clone(), me, totals.clone(), report);
-        // A private torrent's peers come from its trackers only (BEP 27); a proxy takes no datagrams.
-        let with_lsd = options.lsd && !options.layout.torrent().private && options.proxy.is_none();
-        let lsd = with_lsd.then(|| {
+        let lsd = options.asks_the_lan().then(|| {
             let sender = events.clone();
             let report = move |addr| {
                 let fact = Fact::Addresses { source: Source::Lsd, addrs: vec![addr] };

@@ -83,6 +83,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
             stop_timeout: options.stop_timeout,
             trackers: options.trackers.iter().map(Vec::len).sum(),
             dht: hands.dht_ports != [None; 2],
+            lan: options.asks_the_lan(),
             trace: options.trace.is_on(),
         };
         let now = hands.started;

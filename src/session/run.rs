@@ -180,6 +180,7 @@ pub fn config(
         in_order: options.in_order,
         without: Default::default(),
         trackers: options.trackers.iter().map(Vec::len).sum(),
+        lan: options.asks_the_lan(),
         watch: options.watch,
         dht_ports,
         trace: options.trace.is_on(),

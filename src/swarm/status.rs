@@ -46,18 +46,13 @@ pub enum Stuck {
     NoMetadata(String),
     /// No tracker and no peer was given: there is nobody to ask.
     NobodyToAsk,
-    /// Trackers were asked and none has answered yet; what the last failure was.
-    NoTrackerAnswered { failed: usize, error: Option<String> },
-    /// The DHT was asked, no node has answered, and there is nobody else to ask.
-    NoDhtNodeAnswered,
-    /// The DHT has answered, no tracker, and nobody else was announced there.
-    NobodyInDht,
-    /// The trackers know nobody else.
-    NoPeersKnown,
+    /// Nobody was named yet; what each of those that were asked has said.
+    NobodyKnown { said: String },
     /// Dials are on the way.
     Dialling { dials: usize },
-    /// Nobody could be reached; what one of the dials ended with.
-    NoneReachable { known: usize, error: Option<String> },
+    /// Nobody could be reached; what one of the dials ended with, and who has not answered yet that
+    /// may know others.
+    NoneReachable { known: usize, error: Option<String>, said: String },
     /// Every connected peer that has what we lack chokes us.
     AllChoke { peers: usize },
     /// No connected peer has this piece.
@@ -79,20 +74,12 @@ impl fmt::Display for Stuck {
         match self {
             Stuck::NoMetadata(progress) => f.write_str(&clipped(progress, 300)),
             Stuck::NobodyToAsk => f.write_str("no tracker and no peer to ask; try --peer IP:PORT"),
-            Stuck::NoTrackerAnswered { failed: 0, .. } => {
-                f.write_str("no tracker has answered yet")
-            }
-            Stuck::NoTrackerAnswered { error, .. } => {
-                f.write_str("no tracker answered")?;
-                because(f, error)
-            }
-            Stuck::NoDhtNodeAnswered => f.write_str("no DHT node has answered yet"),
-            Stuck::NobodyInDht => f.write_str("the DHT knows no other peer"),
-            Stuck::NoPeersKnown => f.write_str("the tracker knows no other peer"),
+            Stuck::NobodyKnown { said } => f.write_str(said),
             Stuck::Dialling { dials } => write!(f, "dialling {}", peers(*dials)),
-            Stuck::NoneReachable { known, error } => {
+            Stuck::NoneReachable { known, error, said } => {
                 write!(f, "{} known but none reachable", peers(*known))?;
-                because(f, error)
+                because(f, error)?;
+                if said.is_empty() { Ok(()) } else { write!(f, "; {said}") }
             }
             Stuck::AllChoke { peers: 1 } => {
                 f.write_str("the only peer chokes us; waiting for a turn")

@@ -47,6 +47,7 @@ fn play_with(change: impl FnOnce(&mut Config)) -> Play {
         upload_limit: None,
         private: false,
         trackers: 0,
+        lan: false,
         watch: false,
         dht_ports: [None; 2],
         trace: true,
@@ -398,6 +399,14 @@ fn it_says_why_nothing_moves() {
     assert_eq!(stuck(&mut d), "no DHT node has answered yet");
     d.fact(Fact::DhtSearched { answered: 8 });
     assert_eq!(stuck(&mut d), "the DHT knows no other peer");
+    let mut all = play_with(|config| {
+        (config.trackers, config.dht_ports, config.lan) = (1, [Some(6881), None], true);
+    });
+    let lan = "nobody on the local network has answered yet";
+    let others = format!("no DHT node has answered yet; {lan}");
+    assert_eq!(stuck(&mut all), format!("no tracker has answered yet; {others}"));
+    all.fact(Fact::Addresses { source: Source::Tracker, addrs: vec![] });
+    assert_eq!(stuck(&mut all), format!("the tracker knows no other peer; {others}"));
     let addr = p.address();
     p.knows(addr);
     assert_eq!(stuck(&mut p), "dialling 1 peer");
@@ -406,6 +415,14 @@ fn it_says_why_nothing_moves() {
     p.now += TICK;
     let said = p.swarm.status(p.now).stuck.unwrap().to_string();
     assert_eq!(said, "1 peer known but none reachable (connection refused)");
+    let addr = all.address();
+    all.knows(addr);
+    let conn = all.dialled(addr).unwrap();
+    all.fact(Fact::Gone { conn, end: End::Lost("timed out".into()) });
+    all.now += TICK;
+    let said = all.swarm.status(all.now).stuck.unwrap().to_string();
+    let expected = "1 peer known but none reachable (timed out); no DHT node has answered yet";
+    assert_eq!(said, expected);
     let mut p = play();
     let a = p.joins([3]);
     p.says(a, [Message::Choke]);

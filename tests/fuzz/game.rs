@@ -111,6 +111,7 @@ impl<'a> Game<'a> {
             upload_limit: None,
             private: false,
             trackers,
+            lan: dice.one_in(2),
             dht_ports: [dice.one_in(2).then_some(6881), None],
             // The rules want to know every decision.
             watch: false,
