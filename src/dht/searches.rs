@@ -5,6 +5,7 @@
 //! pause   nobody answered, or nobody has it: 5 s, doubling, 10 min at most
 //!         somebody found: 15 to 25 min (BEP 5: announces are kept for 30 or so)
 //!         more peers are wanted: as soon as a minute has passed
+//!         a seed that enough nodes know: 15 to 25 min in any case, since the others look for it
 //! ```
 //!
 //! Layer: decisions. A part of [`Dht`].
@@ -80,6 +81,11 @@ impl Search {
     pub(super) fn is_idle(&self) -> bool {
         self.running == 0
     }
+
+    /// We have everything, and in the last round as many nodes were told so as there are to be.
+    fn is_known_seed(&self) -> bool {
+        self.announce.is_some_and(|announce| announce.seed) && K <= self.result.announced
+    }
 }
 
 /// A look-up at work.
@@ -128,7 +134,8 @@ impl Dht {
 
     /// More peers are wanted.
     pub fn more_peers(&mut self, info_hash: Sha1, now: Instant) {
-        if let Some(search) = self.searches.iter_mut().find(|s| s.info_hash == info_hash) {
+        let same = |s: &&mut Search| s.info_hash == info_hash && !s.is_known_seed();
+        if let Some(search) = self.searches.iter_mut().find(same) {
             let soonest = search.ended.map_or(now, |ended| ended + AGAIN_SOONEST);
             search.due = search.due.min(soonest.max(now));
         }
@@ -351,9 +358,9 @@ impl Dht {
         if search.running != 0 {
             return;
         }
+        search.result.peers = search.found.len();
         let mut result = search.result.clone();
-        result.peers = search.found.len();
-        let pause = if result.peers == 0 {
+        let pause = if result.peers == 0 && !search.is_known_seed() {
             let pause = search.pause;
             if result.asked != 0 {
                 search.pause = (pause * 2).min(PAUSE_MAX);

@@ -165,6 +165,24 @@ fn more_peers_are_looked_for_once_a_minute_at_most() {
     assert_eq!(rounds, 2);
 }
 
+/// A seed has no need of others: it is they who look for it.
+#[test]
+fn a_seed_that_is_known_announces_every_fifteen_to_twenty_five_minutes() {
+    for (seed, expected) in [(true, 3..=4), (false, 50..=66)] {
+        let mut net = Net::new();
+        for n in 1..=20 {
+            net.join(&[&format!("127.0.0.1:{n}")], V4, &["127.0.0.1:1"]);
+        }
+        net.search(5, Some(Announce { port: 7000, implied_port: false, seed }));
+        for _ in 0..360 {
+            net.nodes[5].1.more_peers(HASH, net.now);
+            net.pass(Duration::from_secs(10));
+        }
+        assert_eq!(net.searched[0].1.announced, K);
+        assert!(expected.contains(&net.searched.len()), "{} rounds in an hour", net.searched.len());
+    }
+}
+
 #[test]
 fn two_families_are_searched_through_one_way_in() {
     let mut net = Net::new();
