@@ -312,7 +312,10 @@ impl Dht {
                     self.answer(pending, ip, answer, now)
                 }
                 // It lives, but has nothing for us.
-                _ => self.lookup_failed(&pending, now),
+                refusal => {
+                    self.seen_at(refusal.ok().and_then(|message| message.ip), from, now);
+                    self.lookup_failed(&pending, now);
+                }
             }
             return;
         }
@@ -325,8 +328,8 @@ impl Dht {
             Err(_) => &mut self.counters.garbage,
         };
         *counter += 1;
-        if is_heard {
-            self.guard.admits(from, now);
+        if is_heard && self.guard.admits(from, now) {
+            self.refuse_broken(from, packet, now);
         }
     }
 
@@ -355,17 +358,20 @@ impl Dht {
         self.counters.answers += 1;
         let contact = Contact { id: answer.id, addr: from };
         self.counters.misfits += u64::from(!bucket::fits(contact));
-        if let Some(side) = self.side(from) {
-            side.table.answered(contact, now);
-            if let Some(elected) = ip.and_then(|ip| side.votes.vote(ip.ip(), from.ip())) {
-                self.moved(elected, now);
-            }
-        }
+        self.side(from).into_iter().for_each(|side| side.table.answered(contact, now));
+        self.seen_at(ip, from, now);
         match pending.what {
             What::Lookup(number) => self.lookup_answered(number, contact, answer, ip, now),
             _ if is_first => self.found_a_way_in(now),
             _ => {}
         }
+    }
+
+    /// Somebody says how he sees us (BEP 42).
+    fn seen_at(&mut self, ip: Option<SocketAddr>, by: SocketAddr, now: Instant) {
+        let votes = self.side(by).map(|side| &mut side.votes);
+        let elected = ip.zip(votes).and_then(|(ip, votes)| votes.vote(ip.ip(), by.ip()));
+        elected.into_iter().for_each(|ip| self.moved(ip, now));
     }
 
     /// Others see us at an address to which our id does not belong: we take another (BEP 42).

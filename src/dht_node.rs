@@ -8,7 +8,8 @@
 //!
 //! The node's thread sleeps until a packet comes or [`Dht::deadline`] is there. A packet that finds
 //! no room is lost, as UDP packets are. Dropping the handle's end of the commands ends the thread; it
-//! saves the routing table ([`cache`]), wakes its readers and joins them.
+//! saves the routing table ([`cache`], which it does now and then anyway), wakes its readers and joins
+//! them.
 //!
 //! Layer: hands. The node's thread owns the [`Dht`] and the sockets.
 
@@ -19,7 +20,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
@@ -45,6 +46,9 @@ const COMMANDS_MAX: usize = 64;
 
 /// Inputs that are taken before what follows from them is done.
 const BATCH_MAX: usize = 64;
+
+/// How often the routing table is saved, so that a run that is killed has learnt something too.
+const SAVE_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// Names that are looked up: each takes a thread for as long as that takes.
 const NAMES_MAX: usize = 16;
@@ -198,6 +202,8 @@ struct Node<'a, R> {
     sockets: &'a Sockets,
     report: R,
     cache: Option<PathBuf>,
+    /// When it is saved next.
+    save_at: Instant,
     /// Names that have not been looked up yet, because the memory will do.
     names: Vec<HostPort>,
     /// For the threads that look them up.
@@ -222,7 +228,8 @@ impl<'a, R: Fn(Report)> Node<'a, R> {
         let mut names = config.nodes;
         names.extend(config.bootstrap.unwrap_or_else(|| built_in.collect()));
         names.truncate(NAMES_MAX);
-        let mut node = Node { dht, sockets, report, cache: config.cache, names, inputs };
+        let (cache, save_at) = (config.cache, Instant::now() + SAVE_EVERY);
+        let mut node = Node { dht, sockets, report, cache, save_at, names, inputs };
         if chosen || remembered < 2 * K {
             node.resolve();
         }
@@ -272,7 +279,16 @@ impl<'a, R: Fn(Report)> Node<'a, R> {
             if self.dht.deadline() <= now {
                 self.dht.tick(now);
             }
+            // The node is woken every few seconds to look after its table.
+            if self.save_at <= now {
+                self.save(now);
+            }
         }
+        self.save(Instant::now());
+    }
+
+    fn save(&mut self, now: Instant) {
+        self.save_at = now + SAVE_EVERY;
         if let Some(path) = &self.cache {
             cache::save(path, &self.dht.memory());
         }

@@ -133,6 +133,8 @@ pub struct Answer {
     pub id: NodeId,
     /// `nodes` and `nodes6`, at most [`NODES_MAX`] of each.
     pub nodes: Vec<Contact>,
+    /// Which of the two are written though they be empty: those that were asked for (BEP 32).
+    pub lists: Want,
     /// `values`: peers of the torrent.
     pub peers: Vec<SocketAddr>,
     /// The right to announce to this node.
@@ -144,7 +146,8 @@ pub struct Answer {
 impl Answer {
     /// Nothing but who answers.
     pub fn of(id: NodeId) -> Answer {
-        Answer { id, nodes: Vec::new(), peers: Vec::new(), token: None, filters: None }
+        let (nodes, lists, peers) = Default::default();
+        Answer { id, nodes, lists, peers, token: None, filters: None }
     }
 }
 
@@ -215,6 +218,15 @@ fn rule(at: usize, rule: &'static str) -> Error {
     Error::Rule { at, rule }
 }
 
+/// The transaction id of a question that breaks a rule, and the rule: its asker can be told so.
+pub fn broken_question(packet: &[u8]) -> Option<(Vec<u8>, &'static str)> {
+    let Err(Error::Rule { rule, .. }) = Message::decode(packet) else { return None };
+    let (document, _) = bencode::decode_prefix(packet).ok()?;
+    let root = document.root().dict().filter(|root| root.bytes("y") == Some(b"q"))?;
+    let fits = |t: &&[u8]| (1..=TRANSACTION_LEN_MAX).contains(&t.len());
+    Some((root.bytes("t").filter(fits)?.to_vec(), rule))
+}
+
 fn query(root: Dict) -> Result<Query, Error> {
     let a = root.dict("a").ok_or(rule(0, "a question has arguments, a (BEP 5)"))?;
     let id = needed_id(a, "id")?;
@@ -253,7 +265,8 @@ fn answer(root: Dict) -> Result<Answer, Error> {
     let filter = |key: &str| <[u8; FILTER_LEN]>::try_from(r.bytes(key)?).ok();
     let filters = filter("BFsd").zip(filter("BFpe"));
     let filters = filters.map(|(seeds, peers)| Box::new([seeds, peers]));
-    Ok(Answer { id: needed_id(r, "id")?, nodes, peers, token: token(r), filters })
+    let lists = Want::default();
+    Ok(Answer { id: needed_id(r, "id")?, nodes, lists, peers, token: token(r), filters })
 }
 
 /// An error is a list, a number and a text; both are only shown.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::{Action, Dht, K, PINGS_MAX, What, may_name};
 use crate::hash::Sha1;
-use crate::krpc::{Answer, Ask, Body, Contact, Message, NodeId, Query, Want};
+use crate::krpc::{Answer, Ask, Body, Contact, Message, NodeId, Query, Want, broken_question};
 
 /// Bytes of peers in an answer: 40 of IPv4, 15 of IPv6.
 const VALUES_LEN_MAX: usize = 320;
@@ -49,16 +49,29 @@ impl Dht {
             Ask::Unknown { target: Some(target) } => self.nodes_near(target, from, Want::default()),
             Ask::Unknown { target: None } => refusal(METHOD_UNKNOWN, "method unknown"),
         };
-        let packet = Message { transaction: t, ip: Some(from), body }.encode();
-        if !self.guard.may_answer(packet.len(), now) {
-            self.counters.flood += 1;
-            return;
-        }
-        self.counters.answered += 1;
-        self.actions.push(Action::Send { to: from, packet });
-        if !query.read_only {
+        if self.reply(from, t, body, now) && !query.read_only {
             self.meet(asker, now);
         }
+    }
+
+    /// A packet that says nothing: if it was meant as a question, its asker is told what is wrong.
+    pub(super) fn refuse_broken(&mut self, from: SocketAddr, packet: &[u8], now: Instant) {
+        if let Some((t, rule)) = broken_question(packet).filter(|_| !self.config.read_only) {
+            self.reply(from, t, refusal(PROTOCOL_ERROR, rule), now);
+        }
+    }
+
+    /// Whether there was room for it in what we send.
+    fn reply(&mut self, to: SocketAddr, transaction: Vec<u8>, body: Body, now: Instant) -> bool {
+        let packet = Message { transaction, ip: Some(to), body }.encode();
+        let may_go = self.guard.may_answer(packet.len(), now);
+        if may_go {
+            self.counters.answered += 1;
+            self.actions.push(Action::Send { to, packet });
+        } else {
+            self.counters.flood += 1;
+        }
+        may_go
     }
 
     /// Somebody asked us something. A stranger gets into the table when he answers us in turn.
@@ -85,16 +98,15 @@ impl Dht {
     }
 
     fn nodes_near(&self, target: NodeId, from: SocketAddr, want: Want) -> Body {
-        let nodes = self.closest(target, from, want);
-        Body::Answer(Answer { nodes, ..Answer::of(self.own(from)) })
+        let lists = or_own_family(want, from);
+        let nodes = self.closest(target, from, lists);
+        Body::Answer(Answer { nodes, lists, ..Answer::of(self.own(from)) })
     }
 
     /// The nodes nearest to a target, of those families that were asked for.
     fn closest(&self, target: NodeId, from: SocketAddr, want: Want) -> Vec<Contact> {
-        let default = !want.v4 && !want.v6;
-        let families = [want.v4 || default && from.is_ipv4(), want.v6 || default && from.is_ipv6()];
         let mut nodes = Vec::new();
-        for (side, wanted) in self.sides.iter().zip(families) {
+        for (side, wanted) in self.sides.iter().zip([want.v4, want.v6]) {
             if let Some(side) = side.as_ref().filter(|_| wanted) {
                 nodes.extend(side.table.closest(target, K, true));
             }
@@ -106,7 +118,8 @@ impl Dht {
     fn peers_of(&mut self, info_hash: Sha1, from: SocketAddr, want: Want, scrape: bool) -> Body {
         let mut answer = Answer::of(self.own(from));
         answer.token = Some(self.tokens.token(from.ip(), info_hash));
-        answer.nodes = self.closest(info_hash.into(), from, want);
+        answer.lists = or_own_family(want, from);
+        answer.nodes = self.closest(info_hash.into(), from, answer.lists);
         if scrape {
             answer.filters = self.store.filters(info_hash);
         }
@@ -138,6 +151,14 @@ impl Dht {
         // Where there is no room, another of the eight nodes may have some.
         self.store.announce(info_hash, peer, seed, now);
         self.nobody_in_particular(from)
+    }
+}
+
+/// The lists of nodes that an answer has: those asked for, else that of the packet's family.
+fn or_own_family(want: Want, from: SocketAddr) -> Want {
+    match want {
+        Want { v4: false, v6: false } => Want { v4: from.is_ipv4(), v6: from.is_ipv6() },
+        want => want,
     }
 }
 

@@ -7,7 +7,7 @@
 //! It is worth nothing but a quicker start: a file that cannot be read is as none, and one that
 //! cannot be written is not. Of two that write, the later wins; nobody ever reads half a file.
 //!
-//! Layer: hands. Called by the node's thread, when it starts and when it ends.
+//! Layer: hands. Called by the node's thread, when it starts, now and then, and when it ends.
 
 use std::fs;
 use std::io::Read;

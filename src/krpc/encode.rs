@@ -58,9 +58,10 @@ fn wanted(a: Dictionary, want: Want) -> Dictionary {
 
 fn values(answer: &Answer) -> Dictionary {
     let mut r = Dictionary::new().bytes("id", answer.id.0);
-    for (key, v6) in [("nodes", false), ("nodes6", true)] {
+    for (key, v6, wanted) in [("nodes", false, answer.lists.v4), ("nodes6", true, answer.lists.v6)]
+    {
         let list = write_nodes(&answer.nodes, v6);
-        if !list.is_empty() {
+        if wanted || !list.is_empty() {
             r = r.bytes(key, list);
         }
     }
