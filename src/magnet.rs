@@ -93,10 +93,11 @@ impl Magnet {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             // `&amp;` is what is left of a link that was copied out of a page's source.
             let key = key.strip_prefix("amp;").unwrap_or(key).to_ascii_lowercase();
+            let coded = value;
             let value = percent::decode(value);
             match without_number(&key) {
                 "xt" => hash = better(hash, exact_topic(&value)),
-                "dn" => magnet.name = magnet.name.take().or_else(|| display_name(&value)),
+                "dn" => magnet.name = magnet.name.take().or_else(|| display_name(coded)),
                 "tr" => magnet.trackers.extend(url::tracker(&value)),
                 "ws" => magnet.web_seeds.extend(url::web_seed(&value)),
                 "x.pe" => magnet.peers.extend(text(&value).and_then(|text| text.parse().ok())),
@@ -186,9 +187,9 @@ fn from_base32(text: &str) -> Option<Sha1> {
     Some(Sha1(hash))
 }
 
-/// The name, safe for a disk. Many programs write a space as `+` here, and only here.
-fn display_name(value: &[u8]) -> Option<String> {
-    let spaced: Vec<u8> = value.iter().map(|&b| if b == b'+' { b' ' } else { b }).collect();
+/// The name, safe for a disk. Many programs write a space as `+` here, and only here; a plus is `%2B`.
+fn display_name(coded: &str) -> Option<String> {
+    let spaced = percent::decode(&coded.replace('+', " "));
     (!spaced.trim_ascii().is_empty()).then(|| path::component(&spaced))
 }
 
@@ -246,6 +247,7 @@ mod tests {
     fn fields_are_read_and_written() {
         check("", "");
         check("&dn=my%20file+%281%29.iso", "&dn=my%20file%20%281%29.iso");
+        check("&dn=C%2B%2B+notes%20a%2Bb", "&dn=C%2B%2B%20notes%20a%2Bb");
         check("&dn=caf%E9", "&dn=caf%25E9");
         check("&dn=..%2f..%2Fevil%00", "&dn=.._.._evil_");
         check("&dn&tr&ws&x.pe&so&&=", "");

@@ -12,7 +12,7 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -119,8 +119,6 @@ impl Swarm {
     ) -> Result<(), Broken> {
         let our_port = self.config.offer.port;
         let fetches_nothing = self.fetches_nothing();
-        let known: BTreeSet<SocketAddr> =
-            self.peers.values().filter_map(Peer::listens_at).collect();
         let peer = self.peers.get_mut(&conn).expect("known");
         peer.idle_talk += 1;
         if !self.config.offer.pex {
@@ -131,7 +129,12 @@ impl Swarm {
         peer.idle_talk += if too_soon { IDLE_TOO_SOON } else { 0 };
         peer.pex.heard_last = Some(now);
         added.truncate(peer.pex.budget.spend(added.len(), now));
+        if added.is_empty() {
+            return Ok(());
+        }
         let (from, us) = (peer.addr.ip(), peer.said.your_ip);
+        let known: BTreeSet<SocketAddr> =
+            self.peers.values().filter_map(Peer::listens_at).collect();
         // Seeds have nothing to say to each other; and we need not be told of ourselves.
         let wanted = |&(addr, flags): &(SocketAddr, u8)| {
             let ourselves = addr.port() == our_port && us == Some(addr.ip());
@@ -164,8 +167,14 @@ impl Swarm {
             let seed = if peer.fetches_nothing() { UPLOAD_ONLY } else { 0 };
             seed | if peer.incoming { 0 } else { REACHABLE }
         };
-        let all = self.peers.values().filter_map(|peer| Some((peer.listens_at()?, flags(peer))));
-        let all: Vec<(SocketAddr, u8)> = all.collect();
+        // Each address once, though two peers claim it: one that we have dialled is sure of it.
+        let mut all: BTreeMap<SocketAddr, u8> = BTreeMap::new();
+        for peer in self.peers.values() {
+            if let Some(addr) = peer.listens_at() {
+                let old = all.entry(addr).or_default();
+                *old = if *old & REACHABLE != 0 { *old } else { flags(peer) };
+            }
+        }
         for (conn, id) in due {
             let peer = self.peers.get_mut(&conn).expect("listed");
             let message = news(peer, &all);
@@ -178,16 +187,16 @@ impl Swarm {
 }
 
 /// What a peer has not been told yet; from now on it has.
-fn news(peer: &mut Peer, all: &[(SocketAddr, u8)]) -> Pex {
+fn news(peer: &mut Peer, all: &BTreeMap<SocketAddr, u8>) -> Pex {
     let (to, own) = (peer.addr.ip(), peer.listens_at());
     let exchange = &mut peer.pex;
     let max = if exchange.told_last.is_none() { ADDED_MAX } else { ADDED_LATER_MAX };
     let fit = |addr: SocketAddr| Some(addr) != own && makes_sense(addr.ip(), to);
-    let added = all.iter().filter(|(addr, _)| fit(*addr) && !exchange.told.contains(addr));
-    let added: Vec<(SocketAddr, u8)> = added.take(max).copied().collect();
-    let there: BTreeSet<SocketAddr> = all.iter().map(|(addr, _)| *addr).collect();
-    let dropped = exchange.told.difference(&there).take(DROPPED_MAX).copied();
-    let dropped: Vec<SocketAddr> = dropped.collect();
+    let added = all.iter().filter(|(addr, _)| fit(**addr) && !exchange.told.contains(addr));
+    let added: Vec<(SocketAddr, u8)> =
+        added.take(max).map(|(&addr, &flags)| (addr, flags)).collect();
+    let dropped = exchange.told.iter().filter(|addr| !all.contains_key(addr));
+    let dropped: Vec<SocketAddr> = dropped.take(DROPPED_MAX).copied().collect();
     exchange.told.extend(added.iter().map(|(addr, _)| *addr));
     dropped.iter().for_each(|addr| _ = exchange.told.remove(addr));
     Pex { added, dropped }

@@ -73,6 +73,21 @@ fn a_peer_is_told_soon_of_those_that_can_be_dialled_and_then_what_has_changed() 
     assert!(p.pex_to(first).iter().all(|pex| pex.added.len() + pex.dropped.len() <= 1));
 }
 
+/// Two that say they listen at the same place, and one that changes its mind.
+#[test]
+fn an_address_is_told_once() {
+    let mut p = with_pex();
+    let to = p.joins_extended(PEX);
+    let one = p.comes("10.0.1.1:50000", "d1:pi7000ee");
+    p.comes("10.0.1.1:50001", "d1:pi7000ee");
+    p.wait(seconds(1));
+    let at = (addr("10.0.1.1:7000"), 0);
+    assert_eq!(p.pex_to(to), [Pex { added: vec![at], dropped: Vec::new() }]);
+    p.fact(Fact::Gone { conn: one, end: End::Lost("it left".to_owned()) });
+    p.wait(seconds(130));
+    assert!(p.pex_to(to).is_empty(), "the other is still there");
+}
+
 #[test]
 fn what_a_peer_names_is_dialled() {
     let mut p = with_pex();
