@@ -262,32 +262,33 @@ impl Fetch {
     pub fn tick(&mut self, now: Instant) -> Vec<Step> {
         let mut steps = self.give_up(now);
         let mut budget = BUDGET;
-        let mut keys: Vec<(Option<Standing>, Key)> =
-            self.attempts.keys().map(|&key| (self.standing(key, now), key)).collect();
-        // Then in the order of their sizes.
-        keys.sort_unstable();
-        for (standing, key) in keys {
-            budget = budget.saturating_sub(self.cost(key, standing));
-            if budget != 0 {
-                self.ask(key, now, &mut steps);
-            } else if let Some(attempt) = self.attempts.get_mut(&key) {
-                // It was begun before the smaller ones were known: its memory is needed.
-                *attempt = Attempt::new(key.0, now);
+        let standing = |&key: &Key| (self.standing(key, now), key);
+        let attempts: Vec<(Standing, Key)> = self.attempts.keys().map(standing).collect();
+        // Of each standing in the order of their sizes.
+        for turn in [Standing::Answers, Standing::Stranger, Standing::Silent] {
+            for &(standing, key) in attempts.iter().filter(|(standing, _)| *standing == turn) {
+                budget = budget.saturating_sub(self.cost(key, standing));
+                if budget != 0 {
+                    self.ask(key, now, &mut steps);
+                } else if let Some(attempt) = self.attempts.get_mut(&key) {
+                    // It was begun before the smaller ones were known: its memory is needed.
+                    *attempt = Attempt::new(key.0, now);
+                }
             }
         }
         steps
     }
 
     /// The best that is to be expected of an attempt's peers.
-    fn standing(&self, key: Key, now: Instant) -> Option<Standing> {
+    fn standing(&self, key: Key, now: Instant) -> Standing {
         let part = self.sources.iter().filter(|(conn, source)| is_part(key, **conn, source));
-        part.map(|(_, source)| source.standing(now)).min()
+        part.map(|(_, source)| source.standing(now)).min().unwrap_or(Standing::Silent)
     }
 
     /// The memory that an attempt needs: all of it if its peers answer, else what they have sent and
     /// could send now. A claim alone takes none.
-    fn cost(&self, key: Key, standing: Option<Standing>) -> usize {
-        if standing == Some(Standing::Answers) {
+    fn cost(&self, key: Key, standing: Standing) -> usize {
+        if standing == Standing::Answers {
             return key.0 as usize;
         }
         let peers = self.sources.iter().filter(|(conn, source)| is_part(key, **conn, source));
@@ -329,7 +330,7 @@ impl Fetch {
                 let patience = if standing == Standing::Answers { IMPATIENCE } else { GRACE };
                 askers.add(piece, now < since + patience);
             }
-            let is_hopeless = standing == Standing::Silent && best == Some(Standing::Answers);
+            let is_hopeless = standing == Standing::Silent && best == Standing::Answers;
             if source.paused_until <= now && !is_hopeless {
                 free.push((standing, source.asked.len(), conn));
             }

@@ -12,7 +12,7 @@
 //!
 //! Layer: decisions. A part of the swarm.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -168,16 +168,17 @@ impl Swarm {
             seed | if peer.incoming { 0 } else { REACHABLE }
         };
         // Each address once, though two peers claim it: one that we have dialled is sure of it.
-        let mut all: BTreeMap<SocketAddr, u8> = BTreeMap::new();
-        for peer in self.peers.values() {
-            if let Some(addr) = peer.listens_at() {
-                let old = all.entry(addr).or_default();
-                *old = if *old & REACHABLE != 0 { *old } else { flags(peer) };
+        let (mut all, mut there): (Vec<(SocketAddr, u8)>, BTreeSet<SocketAddr>) =
+            Default::default();
+        for incoming in [false, true] {
+            for peer in self.peers.values().filter(|peer| peer.incoming == incoming) {
+                let addr = peer.listens_at().filter(|addr| there.insert(*addr));
+                all.extend(addr.map(|addr| (addr, flags(peer))));
             }
         }
         for (conn, id) in due {
             let peer = self.peers.get_mut(&conn).expect("listed");
-            let message = news(peer, &all);
+            let message = news(peer, &all, &there);
             if message != Pex::default() {
                 peer.pex.told_last = Some(now);
                 self.tell(conn, Message::Extended(id, message.to_bytes()));
@@ -187,16 +188,15 @@ impl Swarm {
 }
 
 /// What a peer has not been told yet; from now on it has.
-fn news(peer: &mut Peer, all: &BTreeMap<SocketAddr, u8>) -> Pex {
+fn news(peer: &mut Peer, all: &[(SocketAddr, u8)], there: &BTreeSet<SocketAddr>) -> Pex {
     let (to, own) = (peer.addr.ip(), peer.listens_at());
     let exchange = &mut peer.pex;
     let max = if exchange.told_last.is_none() { ADDED_MAX } else { ADDED_LATER_MAX };
     let fit = |addr: SocketAddr| Some(addr) != own && makes_sense(addr.ip(), to);
-    let added = all.iter().filter(|(addr, _)| fit(**addr) && !exchange.told.contains(addr));
-    let added: Vec<(SocketAddr, u8)> =
-        added.take(max).map(|(&addr, &flags)| (addr, flags)).collect();
-    let dropped = exchange.told.iter().filter(|addr| !all.contains_key(addr));
-    let dropped: Vec<SocketAddr> = dropped.take(DROPPED_MAX).copied().collect();
+    let added = all.iter().filter(|(addr, _)| fit(*addr) && !exchange.told.contains(addr));
+    let added: Vec<(SocketAddr, u8)> = added.take(max).copied().collect();
+    let dropped = exchange.told.difference(there).take(DROPPED_MAX).copied();
+    let dropped: Vec<SocketAddr> = dropped.collect();
     exchange.told.extend(added.iter().map(|(addr, _)| *addr));
     dropped.iter().for_each(|addr| _ = exchange.told.remove(addr));
     Pex { added, dropped }
