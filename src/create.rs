@@ -51,6 +51,8 @@ pub struct Wishes {
     pub name: Option<String>,
     /// Instead of one chosen by size, in bytes.
     pub piece_length: Option<u32>,
+    /// Each file begins with a piece: pad files fill the gaps (BEP 47).
+    pub pad: bool,
     pub trackers: Vec<Vec<String>>,
     pub web_seeds: Vec<String>,
     pub private: bool,
@@ -76,6 +78,8 @@ pub struct Created {
 /// Files that were found, ready to be hashed.
 #[derive(Debug)]
 pub struct Plan {
+    /// The file or folder.
+    path: PathBuf,
     name: String,
     single: bool,
     sources: Vec<Source>,
@@ -96,20 +100,38 @@ impl Plan {
                 "{name:?} cannot be a torrent's name: it is to be the name of one file or folder"
             );
         }
-        let sources = files::find(path)?;
-        let total = sources.iter().try_fold(0u64, |sum, file| sum.checked_add(file.length));
-        let total = total.context("the files are too long together")?;
+        let mut sources = files::find(path)?;
+        let mut total = total_length(&sources)?;
         if total == 0 {
             bail!("{}: there is not one byte to put into a torrent", path.display());
         }
         let piece_length = wishes.piece_length.unwrap_or_else(|| choose_piece_length(total));
+        if wishes.pad && piece_length != 0 {
+            sources = files::padded(sources, piece_length);
+            total = total_length(&sources)?;
+        }
         let geometry = Geometry::new(total, piece_length).with_context(|| {
             format!(
                 "a piece length of {piece_length} for {total} bytes: it must be 1 to \
                  {PIECE_LEN_MAX}, with at most {PIECES_MAX} pieces"
             )
         })?;
-        Ok(Plan { name, single, sources, geometry, wishes })
+        Ok(Plan { path: path.to_owned(), name, single, sources, geometry, wishes })
+    }
+
+    /// Whether a path is that of a file of the torrent, or lies in the torrent's folder. What is
+    /// written there would take the place of data, or be data itself the next time.
+    pub fn holds(&self, target: &Path) -> Result<bool> {
+        let folder = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if !self.single && fs::canonicalize(folder)?.starts_with(fs::canonicalize(&self.path)?) {
+            return Ok(true);
+        }
+        let Ok(there) = files::identity(target) else { return Ok(false) };
+        let mut files = self.sources.iter().filter(|source| !source.pad);
+        Ok(files.any(|source| files::identity(&source.path).is_ok_and(|id| id == there)))
     }
 
     /// The torrent's name.
@@ -172,7 +194,7 @@ impl Plan {
                 path: source.components.clone(),
                 offset: offset - source.length,
                 length: source.length,
-                pad: false,
+                pad: source.pad,
                 executable: false,
                 symlink: None,
             }
@@ -219,7 +241,8 @@ impl Plan {
                 "files",
                 sources.iter().map(|source| {
                     let path = source.components.iter().map(text);
-                    Dictionary::new().int("length", length(source)).list("path", path).done()
+                    let file = Dictionary::new().int("length", length(source)).list("path", path);
+                    if source.pad { file.bytes("attr", "p").done() } else { file.done() }
                 }),
             ),
         };
@@ -240,6 +263,11 @@ impl Plan {
             .filter(|(here, there)| here != there)
             .collect()
     }
+}
+
+fn total_length(sources: &[Source]) -> Result<u64> {
+    let total = sources.iter().try_fold(0u64, |sum, file| sum.checked_add(file.length));
+    total.context("the files are too long together")
 }
 
 fn text(text: &String) -> Vec<u8> {

@@ -199,6 +199,11 @@ impl Metainfo {
         self.files.iter().filter(|file| file.is_stored()).map(|file| file.length).sum()
     }
 
+    /// How many files are to be on disk.
+    pub fn stored_files(&self) -> usize {
+        self.files.iter().filter(|file| file.is_stored()).count()
+    }
+
     /// The magnet link of this torrent (BEP 9).
     pub fn magnet(&self) -> String {
         let mut magnet = Magnet::new(self.info_hash);

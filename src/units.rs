@@ -1,4 +1,4 @@
-//! Sizes as people read them.
+//! Sizes and counts as people read them.
 //!
 //! Layer: values.
 
@@ -18,8 +18,18 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// So many things: `1 piece`, `2 pieces`.
+pub fn count(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn counts() {
+        assert_eq!([0, 1, 2].map(|n| super::count(n, "peer")), ["0 peers", "1 peer", "2 peers"]);
+    }
+
     #[test]
     fn sizes() {
         for (bytes, text) in [

@@ -1,7 +1,8 @@
 //! `create` and `verify`: the real binary makes a torrent and checks its data, good and spoilt.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use piecemeal::metainfo::Metainfo;
@@ -88,6 +89,74 @@ fn an_existing_torrent_is_kept_unless_forced() {
 }
 
 #[test]
+fn what_the_torrent_is_made_of_is_never_written_over() {
+    let folder = Folder::new("input");
+    let kept = |code, args: &[&str]| {
+        let said = folder.ends(code, args);
+        assert_eq!(fs::read(folder.0.join("data/a")).unwrap(), vec![1; 100_000], "{args:?}");
+        said
+    };
+    symlink("data/a", folder.0.join("link")).unwrap();
+    fs::hard_link(folder.0.join("data/a"), folder.0.join("twin")).unwrap();
+    for line in [
+        "create data/a -o data/a --force",
+        "create data/a -o link --force",
+        "create data/a -o twin --force",
+        "create link -o data/../data/a --force",
+        "create data -o data/a --force",
+        "create data -o link --force",
+        "create data -o data/new.torrent",
+        "create data/. -o data/sub/new.torrent",
+    ] {
+        let args: Vec<&str> = line.split(' ').collect();
+        assert!(kept(1, &args).contains("what the torrent is made of"), "{line}");
+    }
+    assert!(!folder.0.join("data/new.torrent").exists());
+    // Beside a single file is another matter.
+    folder.ends(0, &["create", "data/a", "-o", "data/a.torrent"]);
+}
+
+#[test]
+fn a_link_or_a_device_is_written_to_and_stays() {
+    let folder = Folder::new("device");
+    fs::write(folder.0.join("x"), "old").unwrap();
+    symlink("x", folder.0.join("link")).unwrap();
+    symlink("/dev/null", folder.0.join("null")).unwrap();
+    symlink("nowhere", folder.0.join("lost")).unwrap();
+    assert!(folder.ends(1, &["create", "data", "-o", "link"]).contains("--force"));
+    assert!(folder.ends(1, &["create", "data", "-o", "lost"]).contains("leads nowhere"));
+    folder.ends(0, &["create", "data", "-o", "link", "--force"]);
+    assert_eq!(folder.torrent("x").files.len(), 3);
+    folder.ends(0, &["create", "data", "-o", "null", "--force"]);
+    for link in ["link", "null"] {
+        assert!(folder.0.join(link).is_symlink(), "{link}");
+    }
+    let output = folder.run(&["create", "data", "-o", "/dev/stdout", "--force"]);
+    assert!(Metainfo::from_bytes(&output.stdout).is_ok(), "{output:?}");
+}
+
+#[test]
+fn addresses_and_piece_lengths_that_cannot_be_are_a_wrong_command_line() {
+    let folder = Folder::new("usage");
+    for line in [
+        "create data -a foo",
+        "create data -a http://a/x,foo",
+        "create data -w foo",
+        "create data --web-seed udp://a:1",
+        "create data --piece-length 0",
+        "create data --piece-length 8K",
+        "create data --piece-length 48K",
+        "create data --piece-length 2G",
+        "get x.torrent -a foo",
+        "get x.torrent --web-seed foo",
+        "seed x.torrent -a file:///x",
+    ] {
+        let args: Vec<&str> = line.split(' ').collect();
+        assert!(folder.ends(2, &args).contains(": expected "), "{line}");
+    }
+}
+
+#[test]
 fn standard_output_is_the_torrent_and_nothing_else() {
     let folder = Folder::new("stdout");
     let output = folder.run(&["create", "data", "-o", "-"]);
@@ -152,4 +221,37 @@ fn the_info_hash_is_mktorrents() {
         folder.torrent("data.torrent").info_hash,
         folder.torrent("theirs.torrent").info_hash
     );
+}
+
+#[test]
+fn with_padding_every_file_begins_a_piece_and_the_info_hash_is_libtorrents() {
+    let folder = Folder::new("padding");
+    for (name, length) in [("data/b0", 0), ("data/c", 65_536), ("data/d", 10), ("data/e0", 0)] {
+        fs::write(folder.0.join(name), vec![3; length]).unwrap();
+    }
+    folder.ends(0, &["create", "data", "--piece-length", "32K", "--pad"]);
+    let ours = folder.torrent("data.torrent");
+    let paths: Vec<String> = ours.files.iter().map(|file| file.path.join("/")).collect();
+    let pads = [".pad/31072", ".pad/32758", ".pad/15536"];
+    let expected =
+        ["a", "b0", pads[0], "c", "d", "e0", "empty", pads[1], "sub/b"].map(str::to_owned);
+    assert_eq!(paths, expected);
+    let data = ours.files.iter().filter(|file| file.is_stored() && file.length != 0);
+    assert!(data.clone().all(|file| file.offset % 32_768 == 0));
+    assert!(ours.files.iter().all(|file| file.pad == file.path[0].starts_with(".pad")));
+    assert!(folder.ends(0, &["verify", "data.torrent"]).contains("all 9 pieces match"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let theirs = Command::new("python3")
+        .env("PYTHONPATH", root.join(".peers/python"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(root.join("tests/interop/seed.py"))
+        .arg("padded")
+        .args([folder.0.join("data").as_os_str(), "32768".as_ref()])
+        .arg(folder.0.join("theirs.torrent"))
+        .output();
+    if !theirs.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: libtorrent is not installed");
+        return;
+    }
+    assert_eq!(ours.info_hash, folder.torrent("theirs.torrent").info_hash);
 }

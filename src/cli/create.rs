@@ -1,7 +1,9 @@
 //! `piecemeal create PATH`: makes a `.torrent` of a file or a folder.
 //!
 //! It goes to NAME.torrent in the current directory, or to `--out`; `-` is standard output, and then
-//! what there is to say goes to standard error. An existing file is kept, but for `--force`.
+//! what there is to say goes to standard error. An existing file is kept, but for `--force`; what is
+//! in the torrent is kept whatever is asked for. A link stays, and the file it leads to is written; a
+//! device or a pipe is written to as it is.
 //!
 //! Layer: programs.
 
@@ -17,18 +19,17 @@ use super::flags::Args;
 use super::output::Output;
 use crate::create::{Created, Plan, Wishes, today};
 use crate::json::Object;
-use crate::metainfo::url;
 use crate::printable::printable;
 use crate::progress::Progress;
 use crate::terminal::eprint_line;
-use crate::units::size;
+use crate::units::{count, size};
 
 /// How many of the names that will look different elsewhere are told.
 const RENAMED_TOLD: usize = 5;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let plan = Plan::new(Path::new(operand), wishes(args)?).context("cannot make a torrent")?;
+    let plan = Plan::new(Path::new(operand), wishes(args)).context("cannot make a torrent")?;
     let target = match &args.out {
         Some(out) if out.as_os_str() == "-" => None,
         Some(out) => Some(out.clone()),
@@ -36,7 +37,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     };
     // Before hours of hashing, not after them.
     if let Some(target) = &target {
-        check_target(target, args.force).with_context(|| cannot_write(target))?;
+        check_free(&plan, target, args.force).with_context(|| cannot_write(target))?;
     }
     let mut progress = Progress::new(args.quiet, true);
     let created = plan.hash(&mut |done, total| {
@@ -60,27 +61,18 @@ pub fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn wishes(args: &Args) -> Result<Wishes> {
-    for tracker in args.announce.iter().flatten() {
-        if url::tracker(tracker.as_bytes()).is_none() {
-            bail!("--announce {tracker}: not the http://, https:// or udp:// address of a tracker");
-        }
-    }
-    for seed in &args.web_seeds {
-        if url::web_seed(seed.as_bytes()).is_none() {
-            bail!("--web-seed {seed}: not an http:// or https:// address");
-        }
-    }
-    Ok(Wishes {
+fn wishes(args: &Args) -> Wishes {
+    Wishes {
         name: args.name.clone(),
         piece_length: args.piece_length,
+        pad: args.pad,
         trackers: args.announce.clone(),
         web_seeds: args.web_seeds.clone(),
         private: args.private,
         comment: args.comment.clone(),
         source: args.source.clone(),
         creation_date: if args.no_date { None } else { today() },
-    })
+    }
 }
 
 pub(super) fn cannot_write(target: &Path) -> String {
@@ -94,19 +86,42 @@ fn folder_of(target: &Path) -> &Path {
     }
 }
 
+/// Whether a torrent may be written there: not over its own data, nor into it.
+fn check_free(plan: &Plan, target: &Path, force: bool) -> Result<()> {
+    if plan.holds(target)? {
+        bail!("it lies in what the torrent is made of; name another place with -o");
+    }
+    check_target(target, force)
+}
+
 pub(super) fn check_target(target: &Path, force: bool) -> Result<()> {
     if !fs::metadata(folder_of(target)).context("its folder")?.is_dir() {
         bail!("its folder is a file");
     }
-    match fs::symlink_metadata(target) {
+    match fs::metadata(target) {
         Ok(there) if there.is_dir() => bail!("it is a folder"),
-        Ok(_) if !force => bail!("it exists; --force overwrites it"),
+        Ok(there) if is_disk(&there) => bail!("it is a disk"),
+        Ok(there) if there.is_file() && !force => bail!("it exists; --force overwrites it"),
+        Err(_) if target.is_symlink() => bail!("it is a link that leads nowhere"),
         _ => Ok(()),
     }
 }
 
-/// Writes all or nothing: what was there stays if the disk is full.
+fn is_disk(there: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileTypeExt::is_block_device(&there.file_type());
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// Writes all or nothing: what was there stays if the disk is full. What is no file cannot be
+/// replaced, and gets the bytes.
 pub(super) fn write(target: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
+    let there = fs::metadata(target).ok();
+    if there.as_ref().is_some_and(|there| !there.is_file()) {
+        return OpenOptions::new().write(true).open(target)?.write_all(bytes);
+    }
+    let target = &if there.is_some() { fs::canonicalize(target)? } else { target.to_owned() };
     let temporary = folder_of(target).join(format!(".piecemeal-{}.tmp", std::process::id()));
     let path = if force { &temporary } else { target };
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
@@ -151,18 +166,18 @@ fn tell(args: &Args, target: Option<&Path>, created: &Created) -> Result<()> {
             .num("total_length", torrent.stored_length())
             .num("piece_length", piece_length)
             .num("pieces", pieces)
-            .num("files", torrent.files.len() as u64)
+            .num("files", torrent.stored_files() as u64)
             .bool("private", torrent.private)
             .str("magnet", &magnet)
             .done()
     } else if args.quiet {
         return Ok(());
     } else {
-        let (files, bytes) = (torrent.files.len(), size(torrent.stored_length()));
-        let what = if files == 1 { "1 file".into() } else { format!("{files} files") };
-        let length = size(piece_length.into());
+        let bytes = size(torrent.stored_length());
+        let files = count(torrent.stored_files() as u64, "file");
+        let (pieces, length) = (count(pieces.into(), "piece"), size(piece_length.into()));
         format!(
-            "{}: {what}, {bytes} in {pieces} pieces of {length}\ninfo hash: {hash}\n{magnet}",
+            "{}: {files}, {bytes} in {pieces} of {length}\ninfo hash: {hash}\n{magnet}",
             printable(path.as_deref().unwrap_or(&torrent.name))
         )
     };

@@ -21,7 +21,7 @@ use crate::magnet::Magnet;
 use crate::metainfo::Metainfo;
 use crate::printable::printable;
 use crate::session::{Options, Outcome, Session};
-use crate::units::size;
+use crate::units::{count, size};
 use crate::wire::handshake::Reserved;
 
 /// Loads what a TORRENT operand names, and fetches the metadata of a magnet link. `Err` of the inner
@@ -119,7 +119,8 @@ fn keep(target: &Path, bytes: &[u8], force: bool) -> Result<()> {
 /// The torrent in a few words.
 pub fn text(torrent: &Metainfo) -> String {
     let bytes = size(torrent.stored_length());
-    format!("{}, {bytes} in {} pieces", printable(&torrent.name), torrent.geometry.pieces())
+    let pieces = count(torrent.geometry.pieces().into(), "piece");
+    format!("{}, {bytes} in {pieces}", printable(&torrent.name))
 }
 
 pub fn json(torrent: &Metainfo) -> Object {
@@ -129,6 +130,6 @@ pub fn json(torrent: &Metainfo) -> Object {
         .str("info_hash", &torrent.info_hash.to_string())
         .num("total_length", torrent.stored_length())
         .num("pieces", torrent.geometry.pieces())
-        .num("files", torrent.files.len() as u64)
+        .num("files", torrent.stored_files() as u64)
         .bool("private", torrent.private)
 }

@@ -79,6 +79,7 @@ pub struct Args {
     pub piece_hashes: bool,
     pub web_seeds: Vec<String>,
     pub piece_length: Option<u32>,
+    pub pad: bool,
     pub private: bool,
     pub comment: Option<String>,
     pub name: Option<String>,

@@ -27,16 +27,29 @@ pub struct Source {
     pub length: u64,
     /// Whether it, or a folder on the way below the torrent's, is a link.
     pub linked: bool,
+    /// Only fills a gap (BEP 47): it is on no disk, and its bytes are zero.
+    pub pad: bool,
     modified: Option<SystemTime>,
 }
 
 impl Source {
     fn new(path: PathBuf, components: Vec<String>, data: &Metadata, linked: bool) -> Source {
-        Source { path, components, length: data.len(), linked, modified: data.modified().ok() }
+        let (length, modified) = (data.len(), data.modified().ok());
+        Source { path, components, length, linked, pad: false, modified }
+    }
+
+    /// So many zeros, under the name that BEP 47 proposes.
+    fn pad(length: u64) -> Source {
+        let components = vec![".pad".to_owned(), length.to_string()];
+        let path = PathBuf::new();
+        Source { path, components, length, linked: false, pad: true, modified: None }
     }
 
     /// An error if the file has changed since it was found.
     pub fn check_unchanged(&self) -> Result<()> {
+        if self.pad {
+            return Ok(());
+        }
         let data = fs::metadata(&self.path).with_context(|| self.path.display().to_string())?;
         if data.len() != self.length || data.modified().ok() != self.modified {
             bail!("{}: changed while it was read", self.path.display());
@@ -60,6 +73,17 @@ pub fn own_name(path: &Path) -> Result<String> {
     Ok(name.with_context(|| shown() + ": the name is not UTF-8; give one with --name")?.to_owned())
 }
 
+/// What is the same for two paths that lead to one file.
+#[cfg(unix)]
+pub fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map(|data| (data.dev(), data.ino()))
+}
+#[cfg(not(unix))]
+pub fn identity(path: &Path) -> std::io::Result<PathBuf> {
+    fs::canonicalize(path)
+}
+
 /// All files at or below a path, in the torrent's order.
 pub fn find(path: &Path) -> Result<Vec<Source>> {
     let data = fs::metadata(path).with_context(|| path.display().to_string())?;
@@ -73,6 +97,24 @@ pub fn find(path: &Path) -> Result<Vec<Source>> {
     // As bytes of the whole path. Two paths are never equal, so the order is the same every time.
     files.sort_by_cached_key(|file| file.components.join("/"));
     Ok(files)
+}
+
+/// The same files, each with a byte at the start of a piece: as libtorrent has it, a pad file comes
+/// before the file that needs it, and none at the end.
+pub fn padded(sources: Vec<Source>, piece_length: u32) -> Vec<Source> {
+    let piece_length = u64::from(piece_length);
+    let mut into_piece = 0;
+    let mut all = Vec::with_capacity(sources.len());
+    for source in sources {
+        if source.length != 0 {
+            if into_piece != 0 {
+                all.push(Source::pad(piece_length - into_piece));
+            }
+            into_piece = source.length % piece_length;
+        }
+        all.push(source);
+    }
+    all
 }
 
 /// A folder on the way, and the folders above it by what they really are: a link back to one of

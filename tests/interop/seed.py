@@ -8,6 +8,7 @@
     seed.py dht DIR IP:PORT NODES TORRENT...      the same, finding peers by the DHT only, of which it
                                                   is NODES nodes itself, at IP:PORT and the ports after
     seed.py hybrid PATH PIECE_LENGTH OUT          makes a v1 + v2 torrent, with padding, of a folder
+    seed.py padded PATH PIECE_LENGTH OUT          the same of v1 alone
     seed.py version                               which libtorrent there is
 
 PEERS is ip:port,ip:port (or an empty word): addresses that `serve` dials. It runs until killed.
@@ -116,10 +117,10 @@ def dht(folder: str, listen: str, nodes: str, torrents: list[str]) -> None:
                 print(alert.what(), alert.message(), flush=True)
 
 
-def hybrid(path: str, piece_length: int, out: str) -> None:
+def hybrid(path: str, piece_length: int, out: str, flags: int = 0) -> None:
     files = lt.file_storage()
     lt.add_files(files, path)
-    torrent = lt.create_torrent(files, piece_length)
+    torrent = lt.create_torrent(files, piece_length, flags)
     lt.set_piece_hashes(torrent, os.path.dirname(path))
     entry = torrent.generate()
     # The test writes its own trackers; the date would change the file from run to run.
@@ -137,6 +138,10 @@ def main(words: list[str]) -> None:
             dht(folder, listen, nodes, torrents)
         case ["hybrid", path, piece_length, out]:
             hybrid(path, int(piece_length), out)
+        case ["padded", path, piece_length, out]:
+            kind = lt.create_torrent
+            flags = kind.v1_only | kind.canonical_files_no_tail_padding
+            hybrid(path, int(piece_length), out, flags)
         case ["version"]:
             print(lt.__version__)
         case _:

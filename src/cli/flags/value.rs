@@ -11,7 +11,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::Args;
 use crate::address_book::Source;
 use crate::explain::{KINDS, Kind};
+use crate::geometry::PIECE_LEN_MAX;
+use crate::metainfo::url;
+use crate::printable::clipped;
 use crate::proxy::Proxy;
+
+/// What `--piece-length` may be, in bytes.
+const PIECE_LENGTHS: std::ops::RangeInclusive<u32> = 16 * 1024..=PIECE_LEN_MAX;
+
+/// How much of a wrong address an error repeats, in characters.
+const SHOWN_MAX: usize = 100;
 
 /// A flag's value, with the flag's name for the error message.
 pub struct Value {
@@ -103,12 +112,45 @@ impl Value {
         }
     }
 
-    /// Bytes, with `K` or `M` for powers of 1024.
-    pub fn size(self) -> Result<u32> {
+    /// Where to write; standard output has two names.
+    pub fn out(self) -> PathBuf {
+        match self.path() {
+            path if path.as_os_str() == "/dev/stdout" => "-".into(),
+            path => path,
+        }
+    }
+
+    /// The address of a tracker, as it was written.
+    pub fn tracker(self) -> Result<String> {
+        let expected = "the http://, https:// or udp:// address of a tracker";
+        self.address(|raw| url::tracker(raw).is_some(), expected)
+    }
+
+    pub fn web_seed(self) -> Result<String> {
+        self.address(|raw| url::web_seed(raw).is_some(), "an http:// or https:// address")
+    }
+
+    fn address(self, is_good: fn(&[u8]) -> bool, expected: &str) -> Result<String> {
+        let flag = self.flag;
+        let text = self.text()?;
+        if !is_good(text.as_bytes()) {
+            bail!("--{flag} {}: expected {expected}", clipped(&text, SHOWN_MAX));
+        }
+        Ok(text)
+    }
+
+    /// Bytes, with `K` or `M` for powers of 1024. Below 16 KiB a piece is less than a block, and not
+    /// every client copes with other numbers than powers of two.
+    pub fn piece_length(self) -> Result<u32> {
         let flag = self.flag;
         let text = self.text()?;
         let size = bytes(&text).and_then(|size| u32::try_from(size).ok());
-        size.with_context(|| format!("--{flag} {text}: expected a size such as 262144, 256K or 1M"))
+        let is_good = |size: &u32| size.is_power_of_two() && PIECE_LENGTHS.contains(size);
+        size.filter(is_good).with_context(|| {
+            format!(
+                "--{flag} {text}: expected a power of two from 16K to 1G, such as 262144 or 256K"
+            )
+        })
     }
 
     /// Bytes a second, with `K`, `M` or `G` for powers of 1024.
