@@ -44,6 +44,7 @@ pub mod assembler;
 pub mod check;
 pub mod create;
 pub mod dht_node;
+pub mod dial;
 pub mod event;
 pub mod limit;
 pub mod listener;

@@ -13,6 +13,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use crate::dial::Dialler;
 use crate::hash::Sha1;
 use crate::hostport::HostPort;
 use crate::wire::extended::{self, Extended, Extension, Offer};
@@ -60,17 +61,18 @@ pub struct Seen {
 
 impl Scout {
     /// Dials a peer. An error: nobody is there, or somebody else, or it hung up too soon.
-    pub fn dial(&self, addr: SocketAddr) -> io::Result<Seen> {
-        let stream = TcpStream::connect_timeout(&addr, self.left()?.min(CONNECT))?;
-        let seen = self.talk(stream, addr, true)?;
+    pub fn dial(&self, addr: SocketAddr, dialler: &Dialler) -> io::Result<Seen> {
+        let socket = dialler.socket(addr)?;
+        dialler.connect(&socket, addr, self.left()?.min(CONNECT))?;
+        let seen = self.talk(socket.into(), addr, true)?;
         Ok(Seen { listens_at: Some(addr), ..seen })
     }
 
     /// Dials a peer at the first address of its name that answers.
-    pub fn dial_named(&self, peer: &HostPort) -> io::Result<Seen> {
+    pub fn dial_named(&self, peer: &HostPort, dialler: &Dialler) -> io::Result<Seen> {
         let mut last = invalid("its name has no address");
         for addr in (peer.host.as_str(), peer.port).to_socket_addrs()?.take(ADDRESSES_MAX) {
-            match self.dial(addr) {
+            match self.dial(addr, dialler) {
                 Ok(seen) => return Ok(seen),
                 Err(err) => last = err,
             }

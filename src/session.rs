@@ -76,6 +76,7 @@ use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::dht_node;
+use crate::dial::Dialler;
 use crate::event::{EVENTS_MAX, Event};
 use crate::geometry::PieceIndex;
 use crate::hostport::HostPort;
@@ -102,7 +103,7 @@ const PIECES_MAX: usize = UPDATES_MAX / 2;
 #[derive(Debug, Clone)]
 pub struct Options {
     pub layout: Layout,
-    /// Listen at this address only; at all of them if it is not given.
+    /// Listen at this address only, and dial from it; at all of them if it is not given.
     pub listen: Option<IpAddr>,
     /// Listen at this port; at a free one if it is not given.
     pub port: Option<u16>,
@@ -157,6 +158,11 @@ pub struct Options {
 pub type Then = Box<dyn FnOnce(Metainfo) -> Result<Option<Options>> + Send>;
 
 impl Options {
+    /// How everything that we dial goes out.
+    pub fn dialler(&self) -> Dialler {
+        Dialler::new(self.proxy.clone(), self.listen)
+    }
+
     /// The usual: into `dir` under the torrent's name, from its own trackers.
     pub fn new(torrent: Metainfo, dir: impl Into<PathBuf>) -> Options {
         let (trackers, web_seeds) = (torrent.trackers.clone(), torrent.web_seeds.clone());

@@ -25,8 +25,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::dial::Dialler;
 use crate::hash::Sha1;
-use crate::proxy::Proxy;
 use crate::web::{self, Hold, Leash};
 
 pub mod answer;
@@ -189,13 +189,13 @@ impl Default for Limits {
 
 /// Announces once and waits for the answer: for commands that only want to know.
 pub fn announce(url: &str, announce: &Announce) -> Result<Answer> {
-    let (_hold, leash) = leash(None);
+    let (_hold, leash) = leash(&Dialler::default());
     call(&Target::parse(url)?, announce, &mut None, None, &once(), &leash)
 }
 
 /// Asks how large the swarm is, without joining it (BEP 15, BEP 48).
 pub fn scrape(url: &str, info_hash: Sha1) -> Result<Scrape> {
-    let (_hold, leash) = leash(None);
+    let (_hold, leash) = leash(&Dialler::default());
     match Target::parse(url)? {
         Target::Http(url) => http::scrape(&url, info_hash, &once(), &leash),
         Target::Udp(place) => udp::scrape(&place, info_hash, &once(), &leash),
@@ -223,6 +223,6 @@ fn call(
     }
 }
 
-fn leash(proxy: Option<&Proxy>) -> (Hold, Leash) {
-    web::leash(http::client(proxy))
+fn leash(dialler: &Dialler) -> (Hold, Leash) {
+    web::leash(http::client(dialler))
 }

@@ -10,6 +10,7 @@
 //! Layer: hands.
 
 pub mod client;
+mod transport;
 
 use std::convert::Infallible;
 use std::fmt::Write;

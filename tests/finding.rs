@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use support::fixture::{Fixture, Recipe};
@@ -191,4 +191,31 @@ fn peers_finds_those_on_the_local_network_and_those_that_a_peer_knows() {
     let run = Run::piecemeal(&["peers", "--json", "--no-tracker", "--no-dht", "--no-lsd", &link]);
     let ended = run.run().expect(0);
     assert_eq!(String::from_utf8_lossy(&ended.stdout).trim(), found(seed_at, "user"));
+}
+
+/// Whoever watches the other addresses of this machine sees nothing of it.
+#[test]
+fn with_an_address_of_its_own_everything_goes_out_from_there() {
+    let place = Place::new(&Recipe::file("from.bin", 100_000).make());
+    let here = support::own_ip();
+    let (tracker, peer, web) = (tcp(), tcp(), tcp());
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    udp.set_read_timeout(Some(LIMIT)).unwrap();
+    let at = |listener: &TcpListener| listener.local_addr().unwrap();
+    let run = Run::piecemeal(&["get", "--no-lsd", "--no-port-map", "--listen", &here.to_string()])
+        .args(["-a", &format!("http://{}/announce", at(&tracker))])
+        .args(["-a", &format!("udp://{}", udp.local_addr().unwrap())])
+        .args(["--web-seed", &format!("http://{}/", at(&web))])
+        .peers([at(&peer)]);
+    let mut running = run.arg("-d").arg(&place.data).arg(&place.torrent).start();
+    for (listener, what) in [(&tracker, "tracker"), (&peer, "peer"), (&web, "web seed")] {
+        assert_eq!(listener.accept().unwrap().1.ip(), here, "{what}");
+    }
+    assert_eq!(udp.recv_from(&mut [0; 64]).unwrap().1.ip(), here);
+    running.interrupt();
+    running.finish(LIMIT).expect(130);
+}
+
+fn tcp() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
 }

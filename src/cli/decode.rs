@@ -30,6 +30,7 @@ use super::flags::Args;
 use super::input;
 use super::output::Output;
 use crate::bencode::{self, DEPTH_MAX, Kind as Form, Value};
+use crate::dial::Dialler;
 use crate::explain::{Kind, Line, explain, hex};
 use crate::json::{self, Object};
 use crate::magnet::Magnet;
@@ -47,7 +48,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let literal = literal(operand, args.hex);
     let bytes = match literal {
         Some(bytes) => bytes.to_vec(),
-        None => input::read(operand, None)?,
+        None => input::read(operand, &Dialler::default())?,
     };
     let named = || input::shown(operand);
     let bytes = from_hex(bytes, args.hex).with_context(named)?;

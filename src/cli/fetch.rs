@@ -27,7 +27,7 @@ use crate::wire::handshake::Reserved;
 /// Loads what a TORRENT operand names, and fetches the metadata of a magnet link. `Err` of the inner
 /// result: the user did not want to wait for it.
 pub fn load(args: &Args, operand: &OsStr) -> Result<Result<Metainfo, Exit>> {
-    match input::load(operand, args.proxy.as_ref())? {
+    match input::load(operand, &args.dialler())? {
         Input::Torrent(torrent) => Ok(Ok(*torrent)),
         Input::Magnet(magnet) => metadata(args, &magnet),
     }

@@ -21,6 +21,7 @@ pub use table::{COMMANDS, FLAGS};
 use value::Value;
 
 use crate::address_book::Source;
+use crate::dial::Dialler;
 use crate::hostport::HostPort;
 use crate::proxy::Proxy;
 use crate::select::Selection;
@@ -100,6 +101,13 @@ pub struct Args {
     pub json: bool,
     pub quiet: bool,
     pub verbose: u8,
+}
+
+impl Args {
+    /// How everything that is dialled goes out.
+    pub fn dialler(&self) -> Dialler {
+        Dialler::new(self.proxy.clone(), self.listen)
+    }
 }
 
 /// `-h` or `--help`.

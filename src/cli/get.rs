@@ -63,7 +63,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
             Err(exit) => Ok(exit),
         };
     }
-    let (input, super_seed) = (input::load(operand, args.proxy.as_ref())?, args.super_seed);
+    let (input, super_seed) = (input::load(operand, &args.dialler())?, args.super_seed);
     let recorder = args.trace_file.as_ref().map(|path| Recorder::create(path, input.info_hash()));
     let recorder = recorder.transpose()?;
     let trace = recorder.as_ref().map_or(trace, |recorder| trace.recorded(recorder));

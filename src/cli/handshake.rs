@@ -16,7 +16,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::flags::Args;
 use super::input::{self, Input};
@@ -50,7 +49,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let Some(torrent) = args.operands.first().filter(|_| args.operands.len() <= 2) else {
         return Err(Misuse("handshake takes a torrent and the address of a peer".to_owned()).into());
     };
-    let (info_hash, known) = match input::load(torrent, args.proxy.as_ref())? {
+    let (info_hash, known) = match input::load(torrent, &args.dialler())? {
         Input::Torrent(torrent) => (torrent.info_hash, Vec::new()),
         Input::Magnet(magnet) => (magnet.info_hash, magnet.peers),
     };
@@ -91,13 +90,9 @@ struct Said {
 }
 
 fn converse(args: &Args, info_hash: Sha1, addr: SocketAddr) -> Result<Said> {
-    let proxy = args.proxy.as_ref();
-    let domain = proxy.map_or(Domain::for_address(addr), |proxy| proxy.domain());
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    match proxy {
-        Some(proxy) => proxy.connect(&socket, addr, CONNECT_TIMEOUT)?,
-        None => socket.connect_timeout(&SockAddr::from(addr), CONNECT_TIMEOUT)?,
-    }
+    let dialler = args.dialler();
+    let socket = dialler.socket(addr)?;
+    dialler.connect(&socket, addr, CONNECT_TIMEOUT)?;
     let mut socket: TcpStream = socket.into();
     socket.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
     let peer_id = PeerId::random(&mut fastrand::Rng::new());

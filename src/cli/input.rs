@@ -15,10 +15,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use ureq::RequestBuilder;
 use ureq::typestate::WithoutBody;
 
+use crate::dial::Dialler;
 use crate::hash::Sha1;
 use crate::magnet::Magnet;
 use crate::metainfo::{Metainfo, TORRENT_LEN_MAX};
-use crate::proxy::Proxy;
 use crate::web;
 use crate::web::client::{Client, Failure};
 
@@ -48,24 +48,24 @@ impl Input {
     }
 }
 
-/// Loads what a TORRENT operand names; an address through `proxy`, if there is one.
-pub fn load(operand: &OsStr, proxy: Option<&Proxy>) -> Result<Input> {
+/// Loads what a TORRENT operand names; an address by `dialler`.
+pub fn load(operand: &OsStr, dialler: &Dialler) -> Result<Input> {
     if let Some(link) = operand.to_str().filter(|text| Magnet::is_link(text)) {
         return Ok(Input::Magnet(Magnet::parse(link)?));
     }
-    let bytes = read(operand, proxy)?;
+    let bytes = read(operand, dialler)?;
     let torrent = Metainfo::from_bytes(&bytes).with_context(|| shown(operand))?;
     Ok(Input::Torrent(Box::new(torrent)))
 }
 
 /// Reads what an operand names, as bytes; errors name the operand.
-pub fn read(operand: &OsStr, proxy: Option<&Proxy>) -> Result<Vec<u8>> {
+pub fn read(operand: &OsStr, dialler: &Dialler) -> Result<Vec<u8>> {
     if operand.is_empty() {
         bail!("the name of the torrent is empty");
     }
     let bytes = match operand.to_str() {
         Some("-") => limited(std::io::stdin().lock()),
-        Some(url) if has_scheme(url, "http") || has_scheme(url, "https") => download(url, proxy),
+        Some(url) if has_scheme(url, "http") || has_scheme(url, "https") => download(url, dialler),
         _ => read_file(Path::new(operand)),
     };
     bytes.with_context(|| shown(operand))
@@ -109,8 +109,8 @@ fn limited(source: impl Read) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn download(url: &str, proxy: Option<&Proxy>) -> Result<Vec<u8>> {
-    let config = web::config(proxy).timeout_connect(Some(CONNECT_TIMEOUT));
+fn download(url: &str, dialler: &Dialler) -> Result<Vec<u8>> {
+    let config = web::config(dialler.proxy.as_ref()).timeout_connect(Some(CONNECT_TIMEOUT));
     let deadline = Instant::now() + TRANSFER_TIMEOUT;
     let in_time = |request: RequestBuilder<WithoutBody>| {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -118,7 +118,7 @@ fn download(url: &str, proxy: Option<&Proxy>) -> Result<Vec<u8>> {
     };
     let uri = web::escape_stray(url).parse().context("it is no web address")?;
     // The user may ask for anything anywhere; a redirect still gets nobody inside.
-    let found = Client::new(config).get(uri, None, |_| Ok(()), &in_time);
+    let found = Client::new(config, dialler).get(uri, None, |_| Ok(()), &in_time);
     let mut response = found
         .map_err(|failure| match failure {
             Failure::Forbidden(why) => anyhow!(why),

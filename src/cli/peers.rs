@@ -87,7 +87,7 @@ struct Quest {
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = one_operand(args) else { return Ok(Exit::Usage) };
-    let quest = Quest::of(args, input::load(operand, args.proxy.as_ref())?)?;
+    let quest = Quest::of(args, input::load(operand, &args.dialler())?)?;
     let interrupted = signals::catch()?;
     let mut search = Search::start(args, quest)?;
     let ended = loop {
@@ -205,8 +205,8 @@ impl<'a> Search<'a> {
         let wants = |source| quest.from.contains(&source);
         let totals = Arc::new(Totals::default());
         totals.left.store(quest.left, Ordering::Relaxed);
-        let (info_hash, proxy) = (quest.info_hash, args.proxy.clone());
-        let me = Me { info_hash, peer_id: peer_id.0, port, key: fastrand::u32(..), both, proxy };
+        let (info_hash, dialler) = (quest.info_hash, args.dialler());
+        let me = Me { info_hash, peer_id: peer_id.0, port, key: fastrand::u32(..), both, dialler };
         // All of them are asked, so each is a tier of its own.
         let tiers = quest.trackers.iter().map(|url| vec![url.clone()]).collect();
         let to = sender.clone();
@@ -302,12 +302,17 @@ impl<'a> Search<'a> {
             let Some(target) = self.queue.pop_front() else { break };
             self.scouted += 1;
             let scout = Scout { until: self.scout_until(), ..self.scout };
+            let dialler = self.args.dialler();
             match target {
-                Target::Known(addr) => self.send_out(Source::User, move || scout.dial(addr)),
-                Target::Named(host) => {
-                    self.send_out(Source::User, move || scout.dial_named(&host));
+                Target::Known(addr) => {
+                    self.send_out(Source::User, move || scout.dial(addr, &dialler));
                 }
-                Target::Found(addr) => self.send_out(Source::Pex, move || scout.dial(addr)),
+                Target::Named(host) => {
+                    self.send_out(Source::User, move || scout.dial_named(&host, &dialler));
+                }
+                Target::Found(addr) => {
+                    self.send_out(Source::Pex, move || scout.dial(addr, &dialler));
+                }
             }
         }
         let now = Instant::now();

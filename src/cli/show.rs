@@ -19,7 +19,7 @@ use crate::printable::printable;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let input = match input::load(operand, args.proxy.as_ref())? {
+    let input = match input::load(operand, &args.dialler())? {
         Input::Magnet(_) if args.fetch => match fetch::load(args, operand)? {
             Ok(torrent) => Input::Torrent(Box::new(torrent)),
             Err(exit) => return Ok(exit),

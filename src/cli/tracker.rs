@@ -14,6 +14,7 @@ use super::flags::Args;
 use super::input::{self, Input};
 use super::output::Output;
 use super::{Exit, signals};
+use crate::dial::Dialler;
 use crate::hash::Sha1;
 use crate::json::{self, Object};
 use crate::printable::printable;
@@ -51,7 +52,7 @@ fn served(operand: &OsStr) -> Result<(Sha1, Option<String>)> {
     if let Some(info_hash) = operand.to_str().and_then(Sha1::from_hex) {
         return Ok((info_hash, None));
     }
-    Ok(match input::load(operand, None)? {
+    Ok(match input::load(operand, &Dialler::default())? {
         Input::Torrent(torrent) => (torrent.info_hash, Some(torrent.name)),
         Input::Magnet(magnet) => (magnet.info_hash, magnet.name),
     })

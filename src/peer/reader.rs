@@ -17,14 +17,14 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 
 use super::{ASKED_MAX, CONNECT_TIMEOUT, Context, HANDSHAKE_TIMEOUT, Link, SILENCE_MAX};
+use crate::dial::Dialler;
 use crate::event::{Blocks, CHUNK_LEN, Delivery, Event};
 use crate::geometry::Span;
 use crate::limit::Limit;
 use crate::picker::ConnId;
-use crate::proxy::Proxy;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
@@ -70,8 +70,8 @@ pub struct Reader {
     /// What the writer has asked for.
     pub asked: Receiver<Span>,
     pub limit: Limit,
-    /// Who dials for us, if we do not.
-    pub proxy: Option<Proxy>,
+    /// How we dial.
+    pub dialler: Dialler,
 }
 
 impl Reader {
@@ -120,11 +120,7 @@ impl Reader {
         let lost = |err: std::io::Error| End::Lost(explain(&err, "dial"));
         if !self.link.incoming {
             let addr = self.link.addr;
-            match &self.proxy {
-                Some(proxy) => proxy.connect(&self.socket, addr, CONNECT_TIMEOUT),
-                None => self.socket.connect_timeout(&SockAddr::from(addr), CONNECT_TIMEOUT),
-            }
-            .map_err(lost)?;
+            self.dialler.connect(&self.socket, addr, CONNECT_TIMEOUT).map_err(lost)?;
         }
         let _ = self.socket.set_tcp_nodelay(true);
         Ok(self.socket.try_clone().map_err(lost)?.into())

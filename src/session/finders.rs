@@ -270,6 +270,7 @@ pub fn dht_fact(report: &dht_node::Report) -> Option<Fact> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dial::Dialler;
     use crate::magnet::Magnet;
     use crate::storage::Layout;
 
@@ -280,8 +281,8 @@ mod tests {
         let options = Options { port_map: false, ..Options::at(Layout::below(torrent, ".")) };
         let (events, _inbox) = crossbeam_channel::bounded(1);
         let doors = Doors { listening: Listening::nowhere(), sockets: None };
-        let (peer_id, port, key, both, proxy) = ([2; 20], 6881, 0, false, None);
-        let me = Me { info_hash, peer_id, port, key, both, proxy };
+        let (peer_id, port, key, both) = ([2; 20], 6881, 0, false);
+        let me = Me { info_hash, peer_id, port, key, both, dialler: Dialler::default() };
         std::thread::scope(|scope| {
             let finders = Finders::start(scope, &options, doors, me, 0, &events).unwrap();
             assert_eq!(finders.totals.port(port), 6881);

@@ -52,8 +52,7 @@ impl<'scope, 'env> Hands<'scope, 'env> {
         let torrent = options.layout.torrent();
         let info_hash = torrent.info_hash;
         let both = 1 < listening.sockets.len();
-        let me =
-            Me { info_hash, peer_id: peer_id.0, port, key, both, proxy: options.proxy.clone() };
+        let me = Me { info_hash, peer_id: peer_id.0, port, key, both, dialler: options.dialler() };
         let finders = Finders::start(scope, options, doors, me, left, &wires.events)?;
         let context = context(options, peer_id, dht_ports);
         let (deliveries_in, deliveries) = bounded(DELIVERIES_MAX);

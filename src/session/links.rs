@@ -13,9 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, Scope};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::Options;
+use crate::dial::Dialler;
 use crate::event::{Event, TASKS_MAX};
 use crate::geometry::Span;
 use crate::limit::Limit;
@@ -23,7 +24,6 @@ use crate::peer::reader::{Outlets, Reader};
 use crate::peer::writer::{Haves, Portion, Task, Writer};
 use crate::peer::{Context, Link};
 use crate::picker::ConnId;
-use crate::proxy::Proxy;
 use crate::storage::Reading;
 use crate::swarm::{End, Fact};
 
@@ -46,7 +46,7 @@ pub struct Supplies {
     pub storage: Option<Reading>,
     pub download_limit: Limit,
     pub upload_limit: Limit,
-    pub proxy: Option<Proxy>,
+    pub dialler: Dialler,
 }
 
 impl Supplies {
@@ -55,7 +55,7 @@ impl Supplies {
             storage: None,
             download_limit: options.download_limit.clone(),
             upload_limit: options.upload_limit.clone(),
-            proxy: options.proxy.clone(),
+            dialler: options.dialler(),
         }
     }
 }
@@ -105,9 +105,7 @@ impl<'scope, 'env> Links<'scope, 'env> {
 
     /// Starts to dial an address. An error is reported like one of the dial itself.
     pub fn dial(&mut self, conn: ConnId, addr: SocketAddr) -> Result<(), Fact> {
-        let proxy = self.supplies.proxy.as_ref();
-        let domain = proxy.map_or(Domain::for_address(addr), Proxy::domain);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
+        let socket = self.supplies.dialler.socket(addr);
         let link = Link { conn, addr, incoming: false };
         socket.and_then(|socket| self.start(link, socket)).map_err(|err| {
             let end = End::Lost(format!("dial: {err}"));
@@ -132,8 +130,8 @@ impl<'scope, 'env> Links<'scope, 'env> {
         let (asked_in, asked) = unbounded();
         let outlets = self.outlets.clone();
         let limit = self.supplies.download_limit.clone();
-        let proxy = self.supplies.proxy.clone();
-        let reader = Reader { context, link, socket, outlets, asked, limit, proxy };
+        let dialler = self.supplies.dialler.clone();
+        let reader = Reader { context, link, socket, outlets, asked, limit, dialler };
         let events = self.outlets.events.clone();
         self.spawn(format!("reader {conn}"), move || {
             // A mistake of ours in one peer's thread ends that peer, and nothing else.

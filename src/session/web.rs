@@ -48,7 +48,7 @@ impl WebSeeds {
         if urls.is_empty() {
             return seeds;
         }
-        let (hold, leash) = web::leash(client(options.proxy.as_ref()));
+        let (hold, leash) = web::leash(client(&options.dialler()));
         seeds.hold = Some(hold);
         let names = Arc::new(Names::of(options.layout.torrent()));
         for url in urls.iter().take(WEB_SEEDS_MAX) {

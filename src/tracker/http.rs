@@ -22,9 +22,9 @@ use ureq::typestate::WithoutBody;
 
 use super::url;
 use super::{Announce, Answer, Error, Event, Leash, Limits, Result, Scrape, answer};
+use crate::dial::Dialler;
 use crate::hash::Sha1;
 use crate::percent;
-use crate::proxy::Proxy;
 use crate::web;
 use crate::web::client::{Client, Failure};
 
@@ -32,9 +32,9 @@ use crate::web::client::{Client, Failure};
 pub const BODY_MAX: usize = 1 << 20;
 
 /// A client whose requests can be interrupted from outside.
-pub fn client(proxy: Option<&Proxy>) -> Client {
+pub fn client(dialler: &Dialler) -> Client {
     // A call is over with its answer: a kept connection may be closing when it is used again.
-    Client::new(web::config(proxy).max_idle_connections(0))
+    Client::new(web::config(dialler.proxy.as_ref()).max_idle_connections(0), dialler)
 }
 
 pub fn announce(url: &Uri, announce: &Announce, limits: &Limits, leash: &Leash) -> Result<Answer> {

@@ -19,8 +19,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::tier::{Command, Tier};
 use super::{Event, Limits, Target, url};
+use crate::dial::Dialler;
 use crate::hash::Sha1;
-use crate::proxy::Proxy;
 
 /// The most trackers of one torrent that we use: each costs a thread now and then. Lists of hundreds
 /// are copied around, most of them dead and the rest knowing the same peers.
@@ -42,8 +42,8 @@ pub struct Me {
     pub key: u32,
     /// We listen at both families, so that a tracker with both is told over both.
     pub both: bool,
-    /// Through which everything goes, and UDP does not.
-    pub proxy: Option<Proxy>,
+    /// How everything goes out; a proxy carries no UDP.
+    pub dialler: Dialler,
 }
 
 /// The sums that every announce quotes, in bytes. A notice board: the swarm writes, trackers read,
@@ -150,7 +150,7 @@ impl Trackers {
         let (alive, ended) = bounded(1);
         let mut running = Vec::new();
         for (number, (targets, ignored)) in
-            choose(tiers, me.proxy.is_none()).into_iter().enumerate()
+            choose(tiers, me.dialler.proxy.is_none()).into_iter().enumerate()
         {
             let (commands, inbox) = bounded(COMMANDS_MAX);
             let tier = Tier::new(targets, ignored, me.clone(), totals.clone(), limits);

@@ -196,7 +196,7 @@ impl Tier {
         let announce = self.announce(who, event);
         let limits = self.limits;
         let sender = self.outcomes.0.clone();
-        let (hold, leash) = leash(self.me.proxy.as_ref());
+        let (hold, leash) = leash(&self.me.dialler);
         self.serial += 1;
         let serial = self.serial;
         let tracker = &self.trackers[who];

@@ -14,7 +14,7 @@
 //! slices, after each of which it looks whether anybody still wants the answer.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::answer::Family;
@@ -158,11 +158,7 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     fn ask(&mut self, action: Action, request: MakeRequest) -> io::Result<Reply> {
-        let socket = match self.address {
-            SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
-            SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
-        };
-        socket.connect(self.address)?;
+        let socket = self.leash.client.dialler.datagrams(self.address)?;
         if let Some(known) = self.connection.filter(|c| c.is_good_for(self.address, Instant::now()))
         {
             let reply = self.exchange(&socket, action, |t| request(known.id, t))?;

@@ -24,10 +24,12 @@ use ureq::config::{Config, ConfigBuilder};
 use ureq::http::{Response, Uri};
 use ureq::typestate::{AgentScope, WithoutBody};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Body, Proxy, RequestBuilder};
 
+use super::transport::Way;
 use super::{REDIRECTS_MAX, bare, check, is_loopback, redirected};
+use crate::dial::Dialler;
 use crate::printable::clipped;
 use crate::reach::{Reach, reach};
 
@@ -70,23 +72,31 @@ pub enum Failure {
 /// Clones share their connections.
 #[derive(Clone)]
 pub struct Client {
+    /// How its connections go out, and what else is of the same call.
+    pub dialler: Dialler,
     outside: Agent,
     inside: Agent,
 }
 
 impl Client {
-    pub fn new(config: ConfigBuilder<AgentScope>) -> Client {
-        Client::judging(config, Side::of)
+    pub fn new(config: ConfigBuilder<AgentScope>, dialler: &Dialler) -> Client {
+        Client::judging(config, dialler.clone(), Side::of)
     }
 
     /// With another idea of what is inside.
-    fn judging(config: ConfigBuilder<AgentScope>, side_of: fn(IpAddr) -> Side) -> Client {
+    fn judging(
+        config: ConfigBuilder<AgentScope>,
+        dialler: Dialler,
+        side_of: fn(IpAddr) -> Side,
+    ) -> Client {
         let config = config.build();
         let agent = |side| {
             let lookup = Lookup { side, side_of, system: DefaultResolver::default() };
-            Agent::with_parts(config.clone(), DefaultConnector::default(), lookup)
+            let way = Way { dialler: dialler.clone(), ..Way::default() };
+            Agent::with_parts(config.clone(), way, lookup)
         };
-        Client { outside: agent(Side::Outside), inside: agent(Side::Inside) }
+        let (outside, inside) = (agent(Side::Outside), agent(Side::Inside));
+        Client { dialler, outside, inside }
     }
 
     /// Interrupts what is being done, wherever that is possible, and ends all of it.
@@ -242,7 +252,8 @@ fn is_other_side(error: &ureq::Error) -> bool {
 
 fn is_no_connection(error: &ureq::Error) -> bool {
     use ErrorKind::*;
-    let unreachable = [ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut];
+    let unreachable =
+        [ConnectionRefused, HostUnreachable, NetworkUnreachable, AddrNotAvailable, TimedOut];
     match error {
         ureq::Error::Io(error) => unreachable.contains(&error.kind()),
         ureq::Error::ConnectionFailed | ureq::Error::Timeout(ureq::Timeout::Connect) => true,
@@ -262,7 +273,7 @@ mod tests {
 
     /// All of 127.9.x.y, and ::1, is outside.
     fn client() -> Client {
-        Client::judging(crate::web::config(None).proxy(None), |ip| match ip {
+        Client::judging(crate::web::config(None).proxy(None), Dialler::default(), |ip| match ip {
             IpAddr::V4(ip) if ip.octets()[1] != 9 => Side::Inside,
             _ => Side::Outside,
         })

@@ -16,7 +16,7 @@ use ureq::http::Uri;
 use ureq::typestate::WithoutBody;
 
 use super::{WEB_SEEDS_MAX, WebSeed, address};
-use crate::proxy::Proxy;
+use crate::dial::Dialler;
 use crate::swarm::FetchEnd;
 use crate::web;
 use crate::web::client::{Client, Failure, Found, Side};
@@ -37,8 +37,8 @@ const OUTPUT_LEN: usize = 16 * 1024;
 pub type Answered = Result<Found, FetchEnd>;
 
 /// A client that keeps its connections, one for all web seeds.
-pub fn client(proxy: Option<&Proxy>) -> Client {
-    let config = web::config(proxy)
+pub fn client(dialler: &Dialler) -> Client {
+    let config = web::config(dialler.proxy.as_ref())
         .accept_encoding("identity")
         .max_idle_connections(WEB_SEEDS_MAX)
         .input_buffer_size(INPUT_LEN)
@@ -47,7 +47,7 @@ pub fn client(proxy: Option<&Proxy>) -> Client {
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(ANSWER_TIMEOUT))
         .timeout_per_read(Some(ANSWER_TIMEOUT));
-    Client::new(config)
+    Client::new(config, dialler)
 }
 
 /// Asks for a range, first at the address to which this file's last request was redirected, if any.

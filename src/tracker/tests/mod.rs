@@ -65,13 +65,13 @@ fn an_announce() -> Announce {
 
 /// Announces once, with these limits.
 fn ask(url: &str, limits: &Limits) -> Result<Answer> {
-    let (_hold, leash) = leash(None);
+    let (_hold, leash) = leash(&Default::default());
     call(&Target::parse(url)?, &an_announce(), &mut None, None, limits, &leash)
 }
 
 /// A call that is abandoned once `arrived` has a message, and what came of it.
 fn abandon<T>(url: &str, arrived: &Receiver<T>) -> Result<Answer> {
-    let (hold, leash) = leash(None);
+    let (hold, leash) = leash(&Default::default());
     let target = Target::parse(url).unwrap();
     std::thread::scope(|scope| {
         let asking =

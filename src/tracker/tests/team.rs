@@ -11,7 +11,7 @@ fn me() -> Me {
         port: 6881,
         both: true,
         key: 7,
-        proxy: None,
+        dialler: Default::default(),
     }
 }
 

@@ -42,7 +42,7 @@ fn connect_announce_and_use_the_connection_again() {
     let target = Target::parse(&tracker.url()).unwrap();
     let mut connection = None;
     for _ in 0..2 {
-        let (_hold, leash) = leash(None);
+        let (_hold, leash) = leash(&Default::default());
         let answer =
             call(&target, &an_announce(), &mut connection, None, &patient(), &leash).unwrap();
         assert_eq!(answer.peers, the_peer());
@@ -142,7 +142,7 @@ fn a_forgotten_connection_is_made_anew() {
     let target = Target::parse(&tracker.url()).unwrap();
     let mut connection = None;
     for _ in 0..2 {
-        let (_hold, leash) = leash(None);
+        let (_hold, leash) = leash(&Default::default());
         call(&target, &an_announce(), &mut connection, None, &patient(), &leash).unwrap();
     }
     let actions: Vec<_> = tracker.packets.try_iter().map(|p| action(&p)).collect();
