@@ -95,7 +95,8 @@ fn an_upload_limit_is_kept_over_several_peers() {
     let mut seed = start(&args, &[], &giver);
     // They know the seed, and nobody else.
     let places: Vec<Place> = (0..PEERS).map(|_| Place::new(&fixture)).collect();
-    let get = |place: &Place| place.get().args(["-q", "--no-tracker"]).peers([addr]).start();
+    let get =
+        |place: &Place| place.get().args(["-q", "--no-tracker", "--no-pex"]).peers([addr]).start();
     let running: Vec<_> = places.iter().map(get).collect();
     assert_rate("upload", "uploaded", (PEERS * fixture.data.len()) as u64, &mut seed);
     running.into_iter().for_each(|running| drop(running.finish(LIMIT).expect(0)));

@@ -4,7 +4,8 @@
 //! orders ─► messages: at once, those that wait together in one write; but many `have`, which
 //!       │   are made as the socket takes them
 //!       └─► blocks: a queue; a `cancel` or `choke` takes them out again. Their bytes go
-//!           from the map to the socket, header and block and header and block in one call
+//!           from the map to the socket, header and block and header and block in one call;
+//!           where the limit is so low that a block takes long, slice by slice
 //! ```
 //!
 //! Before a request goes out the reader is told of it, so that the answer is known as one when it
@@ -245,16 +246,24 @@ impl Writer {
     /// can be taken back.
     fn upload(&mut self) -> Result<(), Over> {
         let Some((_, first)) = self.queue.front() else { return Ok(()) };
-        let portion = self.portion.0.min(self.limit.portion()).max(first.length as usize);
-        self.hold_back(self.fitting(portion).1)?;
-        let (count, len) = self.fitting(self.granted);
+        let (first, slice) = (first.length as usize, self.limit.portion());
+        let portion = self.portion.0.min(slice).max(first);
+        self.hold_back(self.fitting(portion).1.min(slice))?;
+        let (mut count, mut len) = self.fitting(self.granted);
+        if count == 0
+            && let Some((_, next)) = self.queue.front()
+            && slice < next.length as usize
+        {
+            // Its beginning, and once it has begun the rest has to follow.
+            (count, len) = (1, self.granted);
+        }
         if count == 0 {
             return Ok(());
         }
         self.granted -= len;
         let spans: Vec<(Verified, Span)> = self.queue.drain(..count).collect();
         let began = Instant::now();
-        self.send(&spans)?;
+        self.send(&spans, len)?;
         let next = self.portion.after(len, began.elapsed());
         if next != self.portion {
             self.portion = next;
@@ -298,20 +307,13 @@ impl Writer {
         write_within(&self.socket, &mut [IoSlice::new(bytes)], WRITE_TIMEOUT).map_err(|_| Over)
     }
 
-    /// Header, bytes, header, bytes: all in one call where the socket takes it.
-    fn send(&mut self, spans: &[(Verified, Span)]) -> Result<(), Over> {
+    /// Header, bytes, header, bytes: all in one call where the socket takes it. The limit has let
+    /// `granted` bytes of blocks pass; what is more goes out when it lets it.
+    fn send(&mut self, spans: &[(Verified, Span)], granted: usize) -> Result<(), Over> {
         // Orders to upload come after it.
-        let mut storage = self.storage.take().ok_or(Over)?;
-        let sent = self.send_from(&mut storage, spans);
-        self.storage = Some(storage);
-        sent
-    }
-
-    fn send_from(&self, storage: &mut Reading, spans: &[(Verified, Span)]) -> Result<(), Over> {
-        let mut headers = Vec::with_capacity(spans.len() * BLOCK_HEADER_LEN);
+        let storage = self.storage.as_mut().ok_or(Over)?;
         let mut blocks: Vec<Slices> = Vec::with_capacity(spans.len());
         for (verified, span) in spans {
-            self.say(&Message::Block(*span), &mut headers);
             match storage.slices(verified, *span) {
                 Ok(slices) => blocks.push(slices),
                 Err(err) => {
@@ -321,20 +323,73 @@ impl Writer {
                 }
             }
         }
-        let headers = headers.chunks_exact(BLOCK_HEADER_LEN);
+        let mut headers = Vec::with_capacity(spans.len() * BLOCK_HEADER_LEN);
+        spans.iter().for_each(|(_, span)| self.say(&Message::Block(*span), &mut headers));
         let mut parts: Vec<IoSlice> = Vec::with_capacity(2 * spans.len());
-        for (header, block) in headers.zip(&blocks) {
+        for (header, block) in headers.chunks_exact(BLOCK_HEADER_LEN).zip(&blocks) {
             parts.push(IoSlice::new(header));
             parts.extend(block.io_slices());
         }
-        write_within(&self.socket, &mut parts, WRITE_TIMEOUT).map_err(|err| {
+        let mut said = Vec::new();
+        let written = self.write_slices(&mut parts, headers.len() + granted, &mut said)?;
+        written.map_err(|err| {
             let spans = spans.iter().map(|(_, span)| *span);
-            if let Some(fault) = storage.fault(&err, spans) {
+            if let Some(fault) = self.storage.as_ref().and_then(|s| s.fault(&err, spans)) {
                 let _ = self.events.send(Event::Failed(fault));
             }
             Over
-        })
+        })?;
+        self.write(&said)
     }
+
+    /// Writes so many bytes, and the rest as the limit lets it pass. Tasks are taken meanwhile; when
+    /// there is something to say, which has to wait for the end of the block, the rest goes out at
+    /// once, on credit: our own requests are not to wait for what others get of us.
+    fn write_slices(
+        &mut self,
+        mut rest: &mut [IoSlice],
+        mut ready: usize,
+        said: &mut Vec<u8>,
+    ) -> Result<std::io::Result<()>, Over> {
+        loop {
+            let all: usize = rest.iter().map(|part| part.len()).sum();
+            let len = all.min(ready);
+            let written = write_within(&self.socket, &mut first_bytes(rest, len), WRITE_TIMEOUT);
+            if written.is_err() {
+                return Ok(written);
+            }
+            IoSlice::advance_slices(&mut rest, len);
+            let left = all - len;
+            if left == 0 {
+                return Ok(Ok(()));
+            }
+            ready = left.min(self.limit.portion());
+            let until = Instant::now() + self.limit.take(ready as u64);
+            while said.is_empty() {
+                let wait = until.saturating_duration_since(Instant::now());
+                match self.tasks.recv_timeout(wait) {
+                    Ok(task) => self.take(task, said)?,
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return Err(Over),
+                }
+            }
+            if !said.is_empty() {
+                self.limit.take((left - ready) as u64);
+                ready = left;
+            }
+        }
+    }
+}
+
+/// The first bytes of some slices.
+fn first_bytes<'a>(parts: &'a [IoSlice], mut count: usize) -> Vec<IoSlice<'a>> {
+    let mut first = Vec::with_capacity(parts.len());
+    for part in parts {
+        let len = part.len().min(count);
+        first.push(IoSlice::new(&part[..len]));
+        count -= len;
+    }
+    first
 }
 
 /// Writes everything within `time`, which is also what the socket waits for at most in one call.
@@ -455,6 +510,38 @@ mod tests {
         assert_eq!(said[..], expected);
         // The second block went in the first one's turn.
         assert_eq!((writer.granted, writer.queue.len()), (0, 0));
+    }
+
+    /// What a program says of itself jumps by whole blocks; this is what the peer sees.
+    #[test]
+    fn a_low_limit_is_smooth_and_what_there_is_to_say_does_not_wait_for_it() {
+        let folder = Folder::temporary();
+        let layout = Layout::below(torrent(&[("", 32_768)], 16_384), folder.path());
+        plant(&layout);
+        let task = |piece| {
+            let verified = layout.torrent().piece_hashes.trust(piece).expect("a piece");
+            Task::Upload(verified, layout.geometry().whole(piece))
+        };
+        let reading = Reading::open(layout.clone(), Aside::default()).unwrap();
+        // A block takes eight seconds.
+        let (mut writer, orders, mut peer) = writer(Some(reading), Limit::of(2_048));
+        orders.send(task(0)).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || while writer.step().is_ok() {});
+            let mut buffer = vec![0; 64 << 10];
+            let first = peer.read(&mut buffer).unwrap();
+            let begun = Instant::now();
+            assert!(first < 16_384 / 2, "{first} bytes at once");
+            orders.send(task(1)).unwrap();
+            let second = peer.read(&mut buffer).unwrap();
+            assert!(first + second < 16_384 / 2, "another request is nothing to say");
+            orders.send(Task::Order(Order::Say(Message::Interested))).unwrap();
+            let mut rest = vec![0; 16_384 + BLOCK_HEADER_LEN + 5 - first - second];
+            peer.read_exact(&mut rest).unwrap();
+            assert!(rest.ends_with(&[0, 0, 0, 1, 2]));
+            assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+            drop(orders);
+        });
     }
 
     #[test]

@@ -110,13 +110,31 @@ impl Swarm {
         }
         let Some(since) = self.complete_since else { return };
         let Some(goal) = self.config.goal else { return };
-        let (total, _) = self.picker.wanted_bytes();
-        let ratio = self.totals.uploaded as f64 / total.max(1) as f64;
-        let enough = goal.ratio.is_some_and(|wanted| wanted <= ratio)
+        let enough = self.ratio_bytes().is_some_and(|wanted| wanted <= self.totals.uploaded)
             || goal.time.is_some_and(|time| since + time <= now);
         if enough && !self.done {
             self.done = true;
             self.actions.push(Action::Done);
+        }
+    }
+
+    /// How many bytes are to go out before the ratio of the goal is reached.
+    fn ratio_bytes(&self) -> Option<u64> {
+        let ratio = self.config.goal?.ratio?;
+        let (total, _) = self.picker.wanted_bytes();
+        Some((ratio * total as f64).ceil() as u64)
+    }
+
+    /// How many bytes may still be handed to the writers, once all is here: with those that are under
+    /// way the ratio is reached.
+    pub(super) fn budget(&self) -> u64 {
+        match self.ratio_bytes().filter(|_| self.complete_since.is_some()) {
+            None => u64::MAX,
+            Some(wanted) => {
+                let queued = self.peers.values().flat_map(|peer| &peer.queue);
+                let under_way: u64 = queued.map(|span| u64::from(span.length)).sum();
+                wanted.saturating_sub(self.totals.uploaded + under_way)
+            }
         }
     }
 

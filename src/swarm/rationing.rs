@@ -339,7 +339,7 @@ impl Swarm {
         let pause = Duration::try_from_secs_f64(pause).unwrap_or(IDLE).min(IDLE);
         loop {
             let under_way = state.under_way(slow, now);
-            if window <= under_way {
+            if window <= under_way || self.budget() == 0 {
                 break;
             }
             if under_way == 0 {

@@ -75,6 +75,10 @@ impl Swarm {
             let Some((&conn, _)) = next else { return };
             let mut one = 0..1;
             let len = self.release(conn, |_| one.next().is_some(), now);
+            if len == 0 {
+                // The goal is as good as reached.
+                return;
+            }
             under_way += len;
             let peer = self.peers.get_mut(&conn).expect("chosen");
             // Who did not ask for a while has no claim on what went out meanwhile.
@@ -84,13 +88,19 @@ impl Swarm {
         }
     }
 
-    /// Hands held requests of a peer to its writer; how many bytes that is.
+    /// Hands held requests of a peer to its writer, as far as the goal goes; how many bytes that is.
     pub(super) fn release(
         &mut self,
         conn: ConnId,
         mut which: impl FnMut(&Span) -> bool,
         now: Instant,
     ) -> u64 {
+        let mut budget = self.budget();
+        let mut which = |span: &Span| {
+            let go = budget != 0 && which(span);
+            budget = budget.saturating_sub(if go { u64::from(span.length) } else { 0 });
+            go
+        };
         let Some(peer) = self.peers.get_mut(&conn) else { return 0 };
         if peer.queue.is_empty() {
             peer.last_sent = now;

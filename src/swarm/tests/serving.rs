@@ -124,3 +124,24 @@ fn many_new_pieces_are_told_together() {
     play.wait(TICK);
     assert_eq!(told(&play), [true; 4]);
 }
+
+#[test]
+fn no_more_is_granted_than_the_ratio_wants() {
+    let mut play = play_with(|config| {
+        config.goal = Some(Goal { ratio: Some(0.25), time: None });
+        let piece_length = LONG * BLOCK_LEN;
+        config.geometry = Geometry::new(u64::from(PIECES * piece_length), piece_length).unwrap();
+    });
+    let config = play.swarm.config.clone();
+    let have = Bitfield::full(PIECES);
+    play.swarm = Swarm::new(config, have, fastrand::Rng::with_seed(3), play.now);
+    let peer = play.joins([]);
+    play.says(peer, [Message::Interested]);
+    asks_blocks(&mut play, peer);
+    let quarter = (PIECES * LONG / 4) as usize;
+    assert!(quarter < 3 * LONG as usize, "it asks for more");
+    assert_eq!(sent(&mut play, peer), quarter);
+    play.wait(Duration::from_secs(1));
+    assert_eq!(play.swarm.peers[&peer].queue.len(), 0);
+    assert!(play.actions.iter().any(|action| matches!(action, Action::Done)));
+}
