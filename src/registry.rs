@@ -9,7 +9,8 @@
 //!
 //! * A peer is its address: what a client says about itself overwrites only what came from the same
 //!   address and port, so nobody can change or remove somebody else. `stopped` must also bring the
-//!   `key` that the peer came with, since neighbours behind one router share an address.
+//!   `key` or the peer id that the peer came with, since neighbours behind one router share an
+//!   address; aria2 draws another key for each announce, and others another id for each run.
 //! * Whom an asker is told: [`choice`]. Never itself, no seeds to a seed, both kinds to a leecher.
 //! * Which address it is told: a peer on the tracker's own machine is known as 127.0.0.1 or ::1. Askers
 //!   elsewhere are told the machine's own address instead. Private addresses are not told to
@@ -419,7 +420,8 @@ impl Registry {
         let (Some(swarm), Some(place)) = (self.swarms.get_mut(&announce.info_hash), place) else {
             return;
         };
-        if swarm.crowds[place.kind.number()][place.at as usize].key == announce.key {
+        let peer = &swarm.crowds[place.kind.number()][place.at as usize];
+        if peer.key == announce.key || peer.peer_id == announce.peer_id {
             self.ledger.remove(swarm, place);
         }
     }

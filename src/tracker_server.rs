@@ -146,7 +146,7 @@ impl TrackerServer {
         self.addrs.iter().filter_map(place).collect()
     }
 
-    /// Every announce, if they are watched; ends with the tracker.
+    /// Every announce, if they are watched; hangs up when there is nobody who answers any more.
     pub fn sightings(&self) -> &Receiver<Sighting> {
         &self.sightings
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::flags::Args;
@@ -98,8 +98,7 @@ fn watch(args: &Args, server: &TrackerServer, interrupted: &AtomicBool) -> Resul
             Ok(sighting) if args.json => Output::new().line_now(sighting_json(&sighting))?,
             Ok(sighting) => eprint_line(&printable(&sighting_text(&sighting))),
             Err(RecvTimeoutError::Timeout) => {}
-            // Nobody is watched, so nothing will come: only the signal is waited for.
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(GLANCE),
+            Err(RecvTimeoutError::Disconnected) => bail!("the tracker has broken down"),
         }
     }
     Ok(())

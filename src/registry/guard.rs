@@ -1,7 +1,8 @@
 //! What one address may do: limits against those who would fill the registry or wear it out.
 //!
 //! An address is an IPv4 address or the /64 of an IPv6 one, which is what one customer gets. Those
-//! on our own machine have no limits: they could hurt it more simply.
+//! on our own machine and in private networks have no limits: they could hurt us more simply, and a
+//! whole network may stand behind one of them.
 //!
 //! Layer: decisions.
 
@@ -35,7 +36,7 @@ impl Guard {
         }
         let source = customer(source);
         let full = COUNTED_MAX <= self.asked.len() && !self.asked.contains_key(&source);
-        if full || reach(source) == Reach::Machine {
+        if full || reach(source) != Reach::Everywhere {
             return Ok(());
         }
         let count = self.asked.entry(source).or_default();
@@ -49,7 +50,7 @@ impl Guard {
     }
 
     pub fn hold(&mut self, ip: IpAddr) {
-        if reach(ip) != Reach::Machine {
+        if reach(ip) == Reach::Everywhere {
             *self.held.entry(customer(ip)).or_default() += 1;
         }
     }
@@ -79,7 +80,8 @@ mod tests {
         assert!(ask("198.51.100.2", 9) && ask("198.51.100.1", 10));
         let hosts = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"];
         assert_eq!(hosts.map(|ip| ask(ip, 10)), [true, true, false, true]);
-        assert!((0..9).all(|_| ask("127.0.0.1", 10) && ask("::1", 10)));
+        let free = ["127.0.0.1", "::1", "192.168.1.2", "fd00::1"];
+        assert!((0..9).all(|_| free.iter().all(|ip| ask(ip, 10))));
     }
 
     #[test]

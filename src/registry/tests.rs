@@ -105,11 +105,15 @@ fn nobody_ends_somebody_else() {
     let mut bench = Bench::new(usual());
     bench.say(&leecher("11.0.0.1:1"));
     let stopped = Announce { event: Event::Stopped, ..leecher("11.0.0.1:1") };
-    bench.say(&Announce { key: 2, ..stopped.clone() });
+    bench.say(&Announce { key: 2, peer_id: [0; 20], ..stopped.clone() });
     bench.say(&Announce { address: "11.0.0.1:2".parse().unwrap(), ..stopped.clone() });
     bench.say(&Announce { address: "11.0.0.2:1".parse().unwrap(), ..stopped.clone() });
     bench.counts(0, 1, 0);
     bench.say(&stopped);
+    bench.counts(0, 0, 0);
+    // aria2 has another key each time.
+    bench.say(&leecher("11.0.0.1:1"));
+    bench.say(&Announce { key: 2, ..stopped });
     bench.counts(0, 0, 0);
 }
 

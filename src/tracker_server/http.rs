@@ -403,6 +403,17 @@ fn parse(input: &[u8]) -> Result<Option<(Request, usize)>, Response> {
         _ => connection.contains("keep-alive"),
     };
     let host = header("host").map(str::to_owned);
-    let target = parsed.path.unwrap_or_default().to_owned();
+    let target = in_origin_form(parsed.path.unwrap_or_default());
     Ok(Some((Request { is_head, target, host, keep_alive }, len)))
+}
+
+/// Path and query of a target that may be a whole URL, as it is to a proxy (RFC 9112, 3.2.2).
+fn in_origin_form(target: &str) -> String {
+    let absolute = target.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '?']));
+    let Some((_, rest)) = absolute else { return target.to_owned() };
+    match rest.find(['/', '?']) {
+        Some(at) if rest[at..].starts_with('/') => rest[at..].to_owned(),
+        Some(at) => format!("/{}", &rest[at..]),
+        None => "/".to_owned(),
+    }
 }

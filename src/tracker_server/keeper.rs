@@ -124,7 +124,9 @@ pub struct Keeper {
     /// What is served, with names; empty for an open tracker.
     torrents: Vec<(Sha1, Option<String>)>,
     inbox: Receiver<Call>,
-    watcher: Option<Sender<Sighting>>,
+    /// Held whether or not anybody watches: when it hangs up, the keeper has gone.
+    watcher: Sender<Sighting>,
+    watched: bool,
     missed: u64,
     tally: Tally,
     start: Instant,
@@ -140,7 +142,8 @@ pub fn open(registry: Registry, options: &Options, watcher: Sender<Sighting>) ->
         registry,
         torrents: options.torrents.clone(),
         inbox,
-        watcher: options.watch.then_some(watcher),
+        watcher,
+        watched: options.watch,
         missed: 0,
         tally: Tally::default(),
         start: Instant::now(),
@@ -197,7 +200,7 @@ impl Keeper {
     ) -> Reply {
         self.tally.announce(report.via);
         let result = admitted.and_then(|()| self.registry.announce(&announce, now));
-        if let Some(watcher) = &self.watcher {
+        if self.watched {
             let outcome = match &result {
                 Ok(answer) => {
                     Outcome::Answered { peers: answer.peers.len(), counts: answer.counts }
@@ -205,7 +208,7 @@ impl Keeper {
                 Err(refusal) => Outcome::Refused(*refusal),
             };
             let sighting = Sighting { announce, report, outcome, missed: self.missed };
-            self.missed = if watcher.try_send(sighting).is_ok() { 0 } else { self.missed + 1 };
+            self.missed = if self.watcher.try_send(sighting).is_ok() { 0 } else { self.missed + 1 };
         }
         match result {
             Ok(answer) => Reply::Announced(answer),
@@ -244,7 +247,8 @@ mod tests {
         let options = Options::default();
         let source = SocketAddr::from(([127, 0, 0, 1], 1));
         for taken in [true, false] {
-            let (desk, keeper) = open(tracker_server::registry(&options), &options, bounded(1).0);
+            let (watcher, sightings) = bounded(1);
+            let (desk, keeper) = open(tracker_server::registry(&options), &options, watcher);
             let (told, outcome) = bounded(1);
             std::thread::spawn(move || told.send(desk.ask(source, Question::Stats).is_some()));
             if taken {
@@ -256,6 +260,8 @@ mod tests {
             }
             drop(keeper);
             assert_eq!(outcome.recv_timeout(Duration::from_secs(20)), Ok(false), "taken: {taken}");
+            // The command ends by this.
+            assert!(sightings.recv().is_err());
         }
     }
 }

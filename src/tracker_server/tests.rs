@@ -139,6 +139,20 @@ fn what_is_no_request_gets_a_short_answer() {
 }
 
 #[test]
+fn a_whole_url_is_as_good_as_a_path() {
+    let server = open(15);
+    let addr = server.addrs()[0];
+    for target in ["http://t.example/stats", "HTTP://t.example:80/x/../stats?a=http://b/", "/stats"]
+    {
+        let found = get(addr, target);
+        assert_eq!(found.starts_with("HTTP/1.1 200"), !target.contains(".."), "{target}: {found}");
+    }
+    assert!(get(addr, "http://t.example").starts_with("HTTP/1.1 200"));
+    assert!(get(addr, "http://t.example/announce?x=1").contains("info_hash is missing"));
+    assert!(get(addr, "http://t.example?x=1").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
 fn one_connection_may_ask_often() {
     let server = open(4);
     let ask = "GET /stats HTTP/1.1\r\n\r\n";
