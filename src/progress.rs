@@ -42,6 +42,7 @@ pub struct Progress {
     name: String,
     /// The map of pieces, for above the live line; empty: there is none.
     map: String,
+    legend: Vec<String>,
     /// When the last whole line was printed, and the reason it gave for standing still.
     last: Instant,
     last_reason: Option<String>,
@@ -64,6 +65,7 @@ impl Progress {
             look,
             name: String::new(),
             map: String::new(),
+            legend: Vec::new(),
             last: Instant::now(),
             last_reason: None,
         }
@@ -93,6 +95,17 @@ impl Progress {
         self.map = map;
     }
 
+    /// What explains the map: shown before the first that is drawn.
+    pub fn legend(&mut self, lines: Vec<String>) {
+        self.legend = lines;
+    }
+
+    fn explain_map(&mut self) {
+        if !self.map.is_empty() {
+            std::mem::take(&mut self.legend).iter().for_each(|line| self.say(line));
+        }
+    }
+
     /// An event: a line of its own, above the live one.
     pub fn say(&mut self, line: &str) {
         self.put(&printable(line));
@@ -109,6 +122,9 @@ impl Progress {
 
     /// The download as it stands.
     pub fn status(&mut self, status: &Status) {
+        if let Look::Live(_) = self.look {
+            self.explain_map();
+        }
         if let Look::Live(live) = &mut self.look {
             return live.draw(|width| {
                 let mut lines = folded(&self.map, width);
@@ -121,6 +137,7 @@ impl Progress {
         if LINE_EVERY <= self.last.elapsed() || (news && self.last_reason.is_none()) {
             self.last = Instant::now();
             self.last_reason = reason;
+            self.explain_map();
             if !self.map.is_empty() {
                 self.say(&self.map.clone());
             }
@@ -218,8 +235,13 @@ fn live_line(status: &Status, name: &str, width: usize) -> String {
     let (done, total) = (status.done_bytes, status.total_bytes);
     let sizes = sizes(done, total);
     let known = status.known.max(status.connected);
-    let peers = format!("{} of {known} peers{}", status.connected, web_seeds(status));
-    let pieces = format!("{}/{} pieces", status.have, status.pieces);
+    let peers = format!(
+        "{} of {}{}",
+        status.connected,
+        units::count(known as u64, "peer"),
+        web_seeds(status)
+    );
+    let pieces = format!("{}/{}", status.have, units::count(status.pieces.into(), "piece"));
     let left = status.eta.map_or(String::new(), |eta| format!("{} left", time(eta)));
     let percent = format!("{:3}%", percent(done, total));
     let (down, up) = (rate(status.download_rate), rate(status.upload_rate));
@@ -265,9 +287,9 @@ fn live_line(status: &Status, name: &str, width: usize) -> String {
 fn seed_line(status: &Status) -> String {
     let ratio = status.uploaded as f64 / status.total_bytes.max(1) as f64;
     format!(
-        "seeding: up {}, {} peers, uploaded {}, ratio {ratio:.2}",
+        "seeding: up {}, {}, uploaded {}, ratio {ratio:.2}",
         rate(status.upload_rate),
-        status.connected,
+        units::count(status.connected as u64, "peer"),
         units::size(status.uploaded)
     )
 }
@@ -285,16 +307,16 @@ fn whole_line(status: &Status) -> String {
         return seed_line(status);
     }
     let mut line = format!(
-        "{}%: {} of {}, {} of {} pieces verified, down {}, up {}, {} of {} peers connected{}",
+        "{}%: {} of {}, {} of {} verified, down {}, up {}, {} of {} connected{}",
         percent(status.done_bytes, status.total_bytes),
         units::size(status.done_bytes),
         units::size(status.total_bytes),
         status.have,
-        status.pieces,
+        units::count(status.pieces.into(), "piece"),
         rate(status.download_rate),
         rate(status.upload_rate),
         status.connected,
-        status.known.max(status.connected),
+        units::count(status.known.max(status.connected) as u64, "peer"),
         web_seeds(status),
     );
     match (&status.stuck, status.eta) {

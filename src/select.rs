@@ -108,6 +108,16 @@ impl Selection {
     }
 }
 
+/// As `--select-file` takes it.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, pick) in self.0.iter().enumerate() {
+            write!(f, "{}{pick}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Pick {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {

@@ -23,11 +23,17 @@ pub fn count(number: u64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Every one of them: `the only piece`, `all 5 pieces`.
+pub fn all(number: u64, thing: &str) -> String {
+    if number == 1 { format!("the only {thing}") } else { format!("all {}", count(number, thing)) }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn counts() {
         assert_eq!([0, 1, 2].map(|n| super::count(n, "peer")), ["0 peers", "1 peer", "2 peers"]);
+        assert_eq!([1, 2].map(|n| super::all(n, "piece")), ["the only piece", "all 2 pieces"]);
     }
 
     #[test]

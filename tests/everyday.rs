@@ -8,7 +8,7 @@ use std::fs;
 use support::fixture::{Fixture, Recipe, files_below};
 use support::own_ip;
 use support::place::Place;
-use support::run::{Ended, Run};
+use support::run::{Ended, Run, binary};
 use support::seeder::Seeder;
 
 const KIB: usize = 1 << 10;
@@ -176,4 +176,43 @@ fn the_command_runs_before_the_seeding_and_not_without_completion() {
     let run = Run::piecemeal(&line).args(["--on-complete", "touch told", "--stop-timeout", "0.2"]);
     run.in_folder(&day.place.data).run().expect(3);
     assert!(!day.place.data.join("told").exists());
+}
+
+/// The last line of a download is a command that a shell takes: blanks, quotes and all.
+#[test]
+fn the_line_about_giving_back_is_a_command_that_runs() {
+    let e = Everyday::called("it's a \"film\".mkv");
+    let renamed = e.place.data.join("another's name.mkv");
+    for (flag, path) in [("-d", &e.place.data), ("-o", &renamed)] {
+        let run = Run::piecemeal(&["get", "--no-tracker", "--no-lsd", flag]).arg(path);
+        let listen = own_ip().to_string();
+        let run = run.args(["--listen", &listen]).peers([e.seeder.addr]);
+        let ended = run.arg(&e.place.torrent).run().expect(0);
+        let (_, command) = ended.stderr.trim_end().split_once("give back: ").expect("a hint");
+        let command = command.strip_prefix("piecemeal seed ").expect(command);
+        for (name, code) in [("seed --seed-time 0", 0), ("verify", 0)] {
+            let line = format!("exec '{}' {name} {command}", binary().display());
+            let quiet =
+                if name == "verify" { "" } else { " --no-dht --no-lsd --no-port-map --port 0" };
+            Run::program("sh").arg("-c").arg(line + quiet).run().expect(code);
+        }
+    }
+    // Of the same file, damaged, nothing is said that seeding does not do.
+    let mut bytes = fs::read(&renamed).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&renamed, bytes).unwrap();
+    let seed = Run::piecemeal(&["seed", "--no-dht", "-o"]).arg(&renamed).arg(&e.place.torrent);
+    let ended = seed.run().expect(1);
+    assert!(ended.stderr.contains("1 that is there is unfinished or differs, and cannot be given"));
+    Run::piecemeal(&["seed", "-o", "-"]).arg(&e.place.torrent).run().expect(2);
+    Run::piecemeal(&["verify", "-o", "-"]).arg(&e.place.torrent).run().expect(2);
+}
+
+/// No map follows, so nothing explains it.
+#[test]
+fn a_map_is_explained_only_where_it_is_drawn() {
+    let e = Everyday::new();
+    let run = e.place.get().args(["-v", "--no-tracker"]).peers([e.seeder.addr]);
+    let ended = run.run().expect(0);
+    assert!(!ended.stderr.contains("map of pieces"), "{}", ended.stderr);
 }

@@ -57,7 +57,7 @@ fn metadata(args: &Args, magnet: &Magnet) -> Result<Result<Metainfo, Exit>> {
     followed?;
     match (summary.outcome, inbox.try_recv()) {
         (Outcome::Complete, Ok(torrent)) => Ok(Ok(torrent)),
-        _ => view.end("", None, &summary).map(Err),
+        _ => view.end("", None, None, &summary).map(Err),
     }
 }
 

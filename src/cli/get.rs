@@ -133,11 +133,13 @@ impl Job<'_> {
     }
 
     fn last_word(&mut self, view: &mut View, summary: &Summary) -> Result<Exit> {
+        let args = self.args;
         let place = self.place();
         let name = place.map_or("", |place| &place.layout.torrent().name);
         let kept = place.filter(|place| place.temporary.is_none());
         let kept = kept.map(|place| place.layout.root().display().to_string());
-        view.end(name, kept.as_deref(), summary)
+        let again = kept.as_ref().and_then(|_| give_back(args));
+        view.end(name, kept.as_deref(), again.as_deref(), summary)
     }
 
     /// All is here that was asked for.
@@ -156,6 +158,38 @@ impl Job<'_> {
             self.hook = Some(Hook::new(args, &place.layout));
         }
         self.hook.as_mut().map_or(Ok(()), Hook::start)
+    }
+}
+
+/// The command that gives back what this one has fetched; `None` where the torrent cannot be had again.
+fn give_back(args: &Args) -> Option<String> {
+    let operand = args.operands.first().filter(|operand| *operand != "-");
+    let saved = args.save_torrent.as_ref().map(|path| path.as_os_str());
+    let torrent = saved.or(operand.map(|operand| operand.as_os_str()))?;
+    let mut words = vec!["piecemeal".into(), "seed".into(), torrent.to_string_lossy()];
+    let selected = args.select.to_string();
+    let (dir, out) = (args.dir.as_deref(), args.out.as_deref());
+    // Where it goes to standard output, it is kept in the folder.
+    let out = out.filter(|_| !place::is_stream(args));
+    let places = [("-o", out), ("-d", dir.filter(|_| out.is_none()))];
+    for (flag, path) in places.iter().filter_map(|(flag, path)| Some((*flag, (*path)?))) {
+        words.extend([flag.into(), path.to_string_lossy()]);
+    }
+    if !selected.is_empty() {
+        words.extend(["-s".into(), selected.as_str().into()]);
+    }
+    for url in args.announce.iter().flatten() {
+        words.extend(["-a".into(), url.as_str().into()]);
+    }
+    Some(words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:,=@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 

@@ -12,7 +12,7 @@ use super::help::wrapped;
 use crate::picker::Cell;
 use crate::progress::rate;
 use crate::swarm::{Row, Snapshot};
-use crate::units::size;
+use crate::units::{count, size};
 
 /// Rows of the table at most.
 const ROWS_MAX: usize = 30;
@@ -47,7 +47,7 @@ pub fn map(cells: &[Cell]) -> String {
 /// The table, made for so many columns.
 pub fn table(snapshot: &Snapshot, columns: usize) -> Vec<String> {
     let peers = &snapshot.peers;
-    let mut lines = wrapped(&format!("{} peers; {FLAGS}", peers.len()), columns);
+    let mut lines = wrapped(&format!("{}; {FLAGS}", count(peers.len() as u64, "peer")), columns);
     let line = |cells: [&str; 8]| {
         let [addr, flags, down, up, has, received, sent, client] = cells;
         let mut line = format!("{addr:<21} {flags:<4} {down:>12}");

@@ -1,4 +1,4 @@
-//! Where the data of `get` and `seed` goes, and which of it is wanted.
+//! Where the data of `get`, `seed` and `verify` goes or is, and which of it is wanted.
 //!
 //! ```text
 //! -d DIR           DIR/NAME            -o PATH          PATH itself
@@ -24,6 +24,7 @@ use crate::hash::sha1;
 use crate::metainfo::Metainfo;
 use crate::select::Selection;
 use crate::storage::{Aside, Layout};
+use crate::units::count;
 
 /// Where the data goes.
 pub struct Place {
@@ -50,8 +51,7 @@ pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<
             let folder = temporary.insert(Temporary::new()?);
             Layout::below(torrent, folder.0.clone())
         }
-        Some(out) if !streams => Layout::at(torrent, out)?,
-        _ => Layout::below(torrent, args.dir.clone().unwrap_or(".".into())),
+        _ => files(args, torrent)?,
     };
     let wanted = if args.select.is_all() { &offered } else { &args.select };
     let layout = layout.select(wanted).map_err(|err| Misuse(err.to_string()))?;
@@ -62,6 +62,18 @@ pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<
     Ok(Place { layout, streams, temporary })
 }
 
+/// Where the files are, or are to be, of their own.
+pub fn files(args: &Args, torrent: Arc<Metainfo>) -> Result<Layout> {
+    match &args.out {
+        Some(_) if is_stdout(args) && args.command != "get" => {
+            let what = "-o - is for get: seed and verify want the file itself";
+            Err(Misuse(what.to_owned()).into())
+        }
+        Some(out) if !is_stream(args) => Layout::at(torrent, out),
+        _ => Ok(Layout::below(torrent, args.dir.clone().unwrap_or(".".into()))),
+    }
+}
+
 /// Of `--piece`.
 fn one_piece(args: &Args, torrent: Arc<Metainfo>, piece: PieceIndex) -> Result<Place> {
     let pieces = torrent.geometry.pieces();
@@ -70,7 +82,8 @@ fn one_piece(args: &Args, torrent: Arc<Metainfo>, piece: PieceIndex) -> Result<P
         return Err(Misuse(what.to_owned()).into());
     }
     if pieces <= piece {
-        bail!("--piece {piece}: the torrent has {pieces} pieces, counted from 0");
+        let pieces = count(pieces.into(), "piece");
+        bail!("--piece {piece}: the torrent has {pieces}, counted from 0");
     }
     let folder = Temporary::new()?;
     let layout = Layout::below(torrent, folder.0.clone()).one_piece(piece);
@@ -98,7 +111,7 @@ impl Place {
 
 /// Whether the data goes to standard output while it comes.
 pub fn is_stream(args: &Args) -> bool {
-    is_stdout(args) && args.piece.is_none()
+    is_stdout(args) && args.piece.is_none() && args.command == "get"
 }
 
 fn is_stdout(args: &Args) -> bool {

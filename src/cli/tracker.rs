@@ -80,8 +80,7 @@ fn greet(args: &Args, server: &TrackerServer, count: usize) -> Result<()> {
     }
     let serves = match count {
         0 => "all torrents".to_owned(),
-        1 => "1 torrent".to_owned(),
-        _ => format!("{count} torrents"),
+        _ => units::count(count as u64, "torrent"),
     };
     eprint_line(&format!("tracker for {serves}; announce to"));
     http.iter().chain(&udp).for_each(|url| eprint_line(&format!("  {url}")));
@@ -139,7 +138,9 @@ fn sighting_text(sighting: &Sighting) -> String {
     };
     let became = match outcome {
         Outcome::Answered { peers, counts } => {
-            format!("told {peers} of {} seeders, {} leechers", counts.seeds, counts.leechers)
+            let of = |n: u32, what| units::count(n.into(), what);
+            let (seeders, leechers) = (of(counts.seeds, "seeder"), of(counts.leechers, "leecher"));
+            format!("told {peers} of {seeders}, {leechers}")
         }
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
     };

@@ -14,28 +14,29 @@ use anyhow::{Context, Result};
 use super::fetch;
 use super::flags::Args;
 use super::output::Output;
-use super::{Exit, Misuse};
+use super::{Exit, Misuse, place};
 use crate::check::{self, Found};
 use crate::json::{self, Object};
 use crate::printable::printable;
 use crate::progress::Progress;
 use crate::storage::folder::Folder;
 use crate::storage::{Aside, Layout};
-use crate::units::size;
+use crate::units::{count, size};
 
 /// How many of the files that are not right are named; all of them with `-v` and in JSON.
 const NAMED_MAX: usize = 10;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
-    // A folder that is not there is rather a mistake in the command than missing data.
-    let folder = Folder::open(&dir).with_context(|| format!("cannot open {}", dir.display()))?;
     let torrent = match fetch::load(args, operand)? {
         Ok(torrent) => torrent,
         Err(exit) => return Ok(exit),
     };
-    let layout = Layout::below(Arc::new(torrent), dir);
+    let layout = place::files(args, Arc::new(torrent))?;
+    // A folder that is not there is rather a mistake in the command than missing data.
+    let folder = layout.folder();
+    let folder =
+        Folder::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
     let layout = layout.select(&args.select).map_err(|err| Misuse(err.to_string()))?;
     let mut progress = Progress::new(args.quiet, true);
     // With some files only, their border pieces can be told by what was kept aside of them.
@@ -90,9 +91,17 @@ impl Report<'_> {
             let what = match (differ, absent) {
                 _ if blamed.contains(&index) => continue,
                 (0, 0) => continue,
-                (_, 0) => format!("{differ} of {all} pieces differ"),
-                (0, _) => format!("{absent} of {all} pieces are not there, or not wholly"),
-                _ => format!("{differ} of {all} pieces differ, {absent} are not there"),
+                (_, 0) => format!("{differ} of {} differ", count(all as u64, "piece")),
+                (0, _) => {
+                    format!(
+                        "{absent} of {} are not there, or not wholly",
+                        count(all as u64, "piece")
+                    )
+                }
+                _ => {
+                    let all = count(all as u64, "piece");
+                    format!("{differ} of {all} differ, {absent} are not there")
+                }
             };
             wrong.push((index, what));
         }
@@ -122,11 +131,15 @@ impl Report<'_> {
         let bytes = size(chosen.map(|file| self.layout.files()[file].length).sum());
         let (good, all) = (have.count(), self.pieces);
         if self.is_right() {
-            return out.line(format!("{name}: all {all} pieces match, {bytes}"));
+            return out.line(match all {
+                1 => format!("{name}: the only piece matches, {bytes}"),
+                _ => format!("{name}: all {all} pieces match, {bytes}"),
+            });
         }
         let (differ, absent) = (differ.count(), self.absent());
         out.line(format!(
-            "{name}: {good} of {all} pieces match, {differ} differ, {absent} are not there"
+            "{name}: {good} of {} match, {differ} differ, {absent} are not there",
+            count(all.into(), "piece")
         ))?;
         let named = if verbose == 0 { NAMED_MAX } else { usize::MAX };
         for (file, what) in self.wrong.iter().take(named) {
@@ -134,7 +147,9 @@ impl Report<'_> {
         }
         match self.wrong.len().saturating_sub(named) {
             0 => Ok(()),
-            more => out.line(format!("  and {more} more files; -v names them all")),
+            more => {
+                out.line(format!("  and {} more; -v names them all", count(more as u64, "file")))
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use crate::swarm::{Account, BanReason, Decision, Snapshot, Status};
 use crate::terminal;
 use crate::trace::Trace;
 use crate::tracker::Report;
-use crate::units;
+use crate::units::{self, count};
 
 /// How often a `progress` object is printed with `--json`.
 const JSON_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ pub struct View {
     json: bool,
     verbose: bool,
     quiet: bool,
+    /// It only gives.
+    seeds: bool,
     last_json: Option<Instant>,
     /// When the map is due; `None`: nobody wants it.
     map_due: Option<Instant>,
@@ -57,6 +59,7 @@ impl View {
             json: args.json,
             verbose: args.verbose != 0,
             quiet: args.quiet,
+            seeds: args.command == "seed",
             last_json: None,
             map_due: (args.verbose != 0 && !args.json && !args.quiet && !trace.is_on())
                 .then_some(now),
@@ -91,8 +94,7 @@ impl View {
         if self.map_due.is_some() {
             self.progress.map(look::map(&snapshot.map));
             if std::mem::take(&mut self.explain_map) {
-                let lines = wrapped(look::LEGEND, self.progress.columns());
-                lines.iter().for_each(|line| self.progress.say(line));
+                self.progress.legend(wrapped(look::LEGEND, self.progress.columns()));
             }
         }
         if std::mem::take(&mut self.table) {
@@ -113,17 +115,22 @@ impl View {
         }
         match update {
             Update::Look(snapshot) => self.look(&snapshot),
-            Update::Checking { done, total } => self.progress.hashing("checking what is there", done, total),
+            Update::Checking { done, total } => {
+                self.progress.hashing("checking what is there", done, total)
+            }
             Update::Searching(search) => self.progress.searching(&search.to_string()),
             Update::Metadata(torrent) => {
                 self.progress.name(&torrent.name);
                 self.progress.say(&format!("metadata: {}", fetch::text(&torrent)));
             }
-            Update::Found(found) => found_line(&found).iter().for_each(|l| self.progress.say(l)),
+            Update::Found(found) => {
+                found_line(&found, self.seeds).iter().for_each(|l| self.progress.say(l))
+            }
             Update::Status(status) => self.progress.status(&status),
             Update::Complete(status) => self.progress.say(&format!(
-                "complete: all {} pieces are here and verified; giving back until the goal or Ctrl-C",
-                status.pieces
+                "complete: {} {} here and verified; giving back until the goal or Ctrl-C",
+                units::all(status.pieces.into(), "piece"),
+                if status.pieces == 1 { "is" } else { "are" }
             )),
             Update::Listening { port, .. } if self.verbose => {
                 self.progress.say(&format!("listening at port {port}"));
@@ -168,7 +175,14 @@ impl View {
     }
 
     /// The last word. `place` is where the data is kept, if it is.
-    pub fn end(&mut self, name: &str, place: Option<&str>, summary: &Summary) -> Result<Exit> {
+    /// `again` is the command that gives it back.
+    pub fn end(
+        &mut self,
+        name: &str,
+        place: Option<&str>,
+        again: Option<&str>,
+        summary: &Summary,
+    ) -> Result<Exit> {
         let status = &summary.status;
         let (exit, event) = match summary.outcome {
             Outcome::Complete => (Exit::Done, "complete"),
@@ -188,7 +202,7 @@ impl View {
                 }
             }
             self.bad.iter().for_each(|line| self.progress.say(line));
-            self.progress.put(&last_line(name, place, summary));
+            self.progress.put(&last_line(name, place, again, summary));
         }
         if summary.outcome == Outcome::GaveUp {
             bail!(GaveUp(status.stuck.as_ref().map_or(String::new(), |why| format!(": {why}"))));
@@ -218,30 +232,38 @@ fn is_bad(report: &Report) -> bool {
     }
 }
 
-fn found_line(found: &Found) -> Option<String> {
+fn found_line(found: &Found, seeds: bool) -> Option<String> {
     let Found { have, pieces, different, resumed } = *found;
+    let pieces = count(pieces.into(), "piece");
     let how = if resumed { "a resume file vouches for" } else { "found" };
     match (have, different) {
         (0, 0) => None,
-        (_, 0) => Some(format!("{how} {have} of {pieces} pieces in place")),
-        _ => Some(format!(
-            "{how} {have} of {pieces} pieces in place; {different} that are there are unfinished \
-             or differ, and will be replaced"
-        )),
+        (_, 0) => Some(format!("{how} {have} of {pieces} in place")),
+        (_, n) => {
+            let (are, differ) = if n == 1 { ("is", "differs") } else { ("are", "differ") };
+            let what = if seeds { "cannot be given" } else { "will be replaced" };
+            Some(format!(
+                "{how} {have} of {pieces} in place; {n} that {are} there {are} unfinished or \
+                 {differ}, and {what}"
+            ))
+        }
     }
 }
 
-fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
+fn last_line(name: &str, place: Option<&str>, again: Option<&str>, summary: &Summary) -> String {
     let name = terminal::isolated(&printable(name));
     let status = &summary.status;
     let complete = status.have == status.pieces && status.pieces != 0;
     match summary.outcome {
         Outcome::ReaderLeft => format!(
-            "{name}: whoever read it has left; {} of {} pieces were here",
-            status.have, status.pieces
+            "{name}: whoever read it has left; {} of {} were here",
+            status.have,
+            count(status.pieces.into(), "piece")
         ),
         Outcome::Complete if status.downloaded == 0 && status.uploaded == 0 => {
-            format!("{name}: complete; all {} pieces were there and verified", status.pieces)
+            let were = if status.pieces == 1 { "was" } else { "were" };
+            let pieces = units::all(status.pieces.into(), "piece");
+            format!("{name}: complete; {pieces} {were} there and verified")
         }
         _ if complete && status.downloaded == 0 => {
             format!("{name}: complete, {} in {}", given(status), time(summary))
@@ -250,6 +272,7 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
             let rate = status.downloaded as f64 / summary.time.as_secs_f64().max(0.001);
             let bad = match status.corrupt {
                 0 => String::new(),
+                1 => ", 1 piece failed its hash and was fetched again".to_owned(),
                 n => format!(", {n} pieces failed their hash and were fetched again"),
             };
             let web = match (status.downloaded - status.web_seed_bytes, status.web_seed_bytes) {
@@ -257,8 +280,9 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
                 (0, _) => ", all from web seeds".to_owned(),
                 (_, web) => format!(", {} of it from web seeds", units::size(web)),
             };
+            let again = again.map_or(String::new(), |again| format!("; give back: {again}"));
             format!(
-                "{name}: complete, {}{} in {} at {}/s{web}{bad}; {}; give back: piecemeal seed",
+                "{name}: complete, {}{} in {} at {}/s{web}{bad}; {}{again}",
                 units::size(status.downloaded),
                 sources(&summary.accounts),
                 time(summary),
@@ -270,7 +294,8 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
             "stopped before the metadata of the magnet link was here".to_owned()
         }
         _ => {
-            let how_much = format!("stopped: {} of {} pieces", status.have, status.pieces);
+            let how_much =
+                format!("stopped: {} of {}", status.have, count(status.pieces.into(), "piece"));
             match place.map(printable) {
                 Some(place) => {
                     format!("{how_much} are verified and kept in {place}; the same command goes on")
@@ -285,8 +310,7 @@ fn last_line(name: &str, place: Option<&str>, summary: &Summary) -> String {
 fn sources(accounts: &[Account]) -> String {
     match accounts.iter().filter(|account| account.received != 0).count() {
         0 => String::new(),
-        1 => " from 1 peer".to_owned(),
-        n => format!(" from {n} peers"),
+        n => format!(" from {}", count(n as u64, "peer")),
     }
 }
 

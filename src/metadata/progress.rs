@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::Search;
 use crate::swarm::Stuck;
+use crate::units::count;
 
 /// How far the search is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Search {
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let peers = |n| if n == 1 { "1 peer".to_owned() } else { format!("{n} peers") };
+        let peers = |n: usize| count(n as u64, "peer");
         match &self.stuck {
             Some(stuck) => write!(f, "metadata: no peer yet: {stuck}"),
             None if self.from == 0 => {
@@ -52,7 +53,12 @@ impl fmt::Display for Progress {
             }
             None => {
                 let Progress { have, pieces, from, .. } = self;
-                write!(f, "metadata: {have} of {pieces} pieces from {}", peers(*from))
+                write!(
+                    f,
+                    "metadata: {have} of {} from {}",
+                    count((*pieces).into(), "piece"),
+                    peers(*from)
+                )
             }
         }
     }

@@ -143,7 +143,7 @@ impl Reader {
         while filled < HANDSHAKE_LEN {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(End::Lost(format!("handshake: {filled} of 68 bytes in 8 s")));
+                return Err(End::Lost(silent(filled)));
             }
             socket.set_read_timeout(Some(left)).map_err(lost)?;
             match socket.read(&mut theirs[filled..]) {
@@ -152,7 +152,8 @@ impl Reader {
                     return Err(End::Lost(what));
                 }
                 Ok(n) => filled += n,
-                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                // The time is over, as the loop will see.
+                Err(err) if is_in_vain(&err) => {}
                 Err(err) => return Err(lost(err)),
             }
             check_protocol(&theirs[..filled]).map_err(|rule| End::Violation(rule.0))?;
@@ -173,6 +174,19 @@ impl Reader {
         let Link { addr, incoming, .. } = self.link;
         Ok(Hello { addr, incoming, peer_id: theirs.peer_id, reserved: theirs.reserved })
     }
+}
+
+/// What is said of a peer that took the connection, and did not shake hands.
+fn silent(filled: usize) -> String {
+    let time = HANDSHAKE_TIMEOUT.as_secs();
+    match filled {
+        0 => format!("did not answer the handshake within {time} s"),
+        _ => format!("sent {filled} of the handshake's {HANDSHAKE_LEN} bytes within {time} s"),
+    }
+}
+
+fn is_in_vain(err: &std::io::Error) -> bool {
+    matches!(err.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// A chunk to read into: a used one if there is one.

@@ -35,6 +35,7 @@ use crate::storage::{self, Reading, Writing};
 use crate::stream::{End, Stream};
 use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
 use crate::tracker::Report;
+use crate::units;
 use crate::wait;
 use crate::wire::extended::Offer;
 use crate::wire::handshake::PeerId;
@@ -108,7 +109,8 @@ pub fn ready(options: &Options, wires: &mut Wires) -> Result<Ready> {
     } else if options.seed_only {
         let place = options.layout.root();
         let (have, pieces) = (wanted.common(&existing.have).count(), wanted.count());
-        bail!("{}: {have} of {pieces} pieces are there; get fetches the rest", place.display());
+        let pieces = units::count(pieces.into(), "piece");
+        bail!("{}: {have} of {pieces} are there; get fetches the rest", place.display());
     }
     let Existing { have, aside, .. } = existing;
     Ok(Ready::Go(Box::new(if done {

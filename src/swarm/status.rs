@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::geometry::PieceIndex;
 use crate::printable::clipped;
+use crate::units::count;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
@@ -92,7 +93,8 @@ impl fmt::Display for Stuck {
                 write!(f, "none of {} has piece {piece}", peers(*n))
             }
             Stuck::Waiting { peers: n, blocks } => {
-                write!(f, "waiting for {blocks} blocks from {}", peers(*n))
+                let blocks = count(*blocks as u64, "block");
+                write!(f, "waiting for {blocks} from {}", peers(*n))
             }
             Stuck::AndWebSeed(why, trouble) => write!(f, "{why}; {}", clipped(trouble, 200)),
             Stuck::SayNothing { peers: n } => write!(f, "{} connected but silent", peers(*n)),
@@ -101,7 +103,7 @@ impl fmt::Display for Stuck {
 }
 
 fn peers(n: usize) -> String {
-    if n == 1 { "1 peer".to_owned() } else { format!("{n} peers") }
+    count(n as u64, "peer")
 }
 
 /// Nothing is said of why nothing moves before it has not moved for so long.

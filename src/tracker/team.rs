@@ -21,6 +21,7 @@ use super::tier::{Command, Tier};
 use super::{Event, Limits, Target, url};
 use crate::dial::Dialler;
 use crate::hash::Sha1;
+use crate::units::count;
 
 /// The most trackers of one torrent that we use: each costs a thread now and then. Lists of hundreds
 /// are copied around, most of them dead and the rest knowing the same peers.
@@ -102,9 +103,10 @@ impl fmt::Display for Report {
             Report::Asking { event: Event::None, .. } => f.write_str(": asking"),
             Report::Asking { event, .. } => write!(f, ": saying {event}"),
             Report::Answered { peers, seeders, leechers, interval, warning, .. } => {
-                write!(f, ": {} peers", peers.len())?;
+                write!(f, ": {}", count(peers.len() as u64, "peer"))?;
                 if let (Some(seeders), Some(leechers)) = (seeders, leechers) {
-                    write!(f, " of {seeders} seeders and {leechers} leechers")?;
+                    let seeders = count((*seeders).into(), "seeder");
+                    write!(f, " of {seeders} and {}", count((*leechers).into(), "leecher"))?;
                 }
                 write!(f, ", again in {} s", interval.as_secs())?;
                 warning.iter().try_for_each(|warning| write!(f, "; it warns: {warning}"))
