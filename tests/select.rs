@@ -90,7 +90,7 @@ fn only_the_selected_files_appear_and_only_their_pieces_are_fetched() {
         assert_only(&fixture, &place.data, numbers);
         // Again: nothing is fetched, and nothing changes.
         let end = place.get().args(select).arg("--no-tracker").run().expect(0);
-        assert!(end.stderr.contains("were there"), "{}", end.stderr);
+        assert!(end.stderr.contains("there and verified"), "{}", end.stderr);
         assert_only(&fixture, &place.data, numbers);
     }
 }
