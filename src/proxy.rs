@@ -80,7 +80,8 @@ impl Proxy {
         let addr = found.context("no such proxy: its name has no address")?;
         let login_part =
             rest.rsplit_once('@').map_or(String::new(), |(login, _)| format!("{login}@"));
-        let http = ureq::Proxy::new(&format!("socks5://{login_part}{addr}"))?;
+        // The `h` leaves names to the proxy: a look-up of ours would tell others what we are after.
+        let http = ureq::Proxy::new(&format!("socks5h://{login_part}{addr}"))?;
         Ok(Proxy { addr, login, http })
     }
 

@@ -4,8 +4,10 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 
 use support::fixture::{Fixture, Recipe};
 use support::place::Place;
@@ -100,4 +102,44 @@ fn a_proxy_that_says_no_is_quoted() {
     let get = get.args(["--proxy", &proxy.url("me:wrong"), "--peer", "127.0.0.1:9"]);
     let ended = get.arg(&place.torrent).arg("-d").arg(&place.data).run().expect(3);
     assert!(ended.stderr.contains("the proxy: wrong name or password"), "{}", ended.stderr);
+}
+
+/// A SOCKS5 proxy that knows nobody, and tells whom it was asked for.
+fn knows_nobody() -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind((own_ip(), 0)).expect("a listener");
+    let addr = listener.local_addr().expect("an address");
+    let (tell, asked) = channel();
+    let serve = move |mut stream: std::net::TcpStream| -> std::io::Result<()> {
+        let mut head = [0; 3];
+        stream.read_exact(&mut head)?;
+        stream.write_all(&[5, 0])?;
+        let mut request = [0; 5];
+        stream.read_exact(&mut request)?;
+        let mut host = vec![0; usize::from(request[4])];
+        stream.read_exact(&mut host)?;
+        let kind = if request[3] == 3 { "a name" } else { "an address" };
+        let _ = tell.send(format!("{kind}: {}", String::from_utf8_lossy(&host)));
+        stream.write_all(&[5, 4, 0, 1, 0, 0, 0, 0, 0, 0])
+    };
+    std::thread::spawn(move || listener.incoming().flatten().try_for_each(serve));
+    (addr, asked)
+}
+
+#[test]
+fn names_are_looked_up_by_the_proxy_alone() {
+    let fixture = Recipe::file("named.bin", 100_000).make();
+    let place = Place::with_trackers(&fixture, &[&["http://tracker.invalid/announce"]]);
+    let (addr, asked) = knows_nobody();
+    // Nobody but this proxy would take names of `.invalid` (RFC 6761).
+    let get = Run::piecemeal(&["get", "--stop-timeout", "1", "--proxy", &addr.to_string()]);
+    let get = get.args(["--web-seed", "http://server.invalid/"]);
+    get.arg(&place.torrent).arg("-d").arg(&place.data).run().expect(3);
+    let mut asked: Vec<String> = asked.try_iter().collect();
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked, ["a name: server.invalid", "a name: tracker.invalid"]);
+    let (addr, asked) = knows_nobody();
+    let proxy = addr.to_string();
+    Run::piecemeal(&["show", "--proxy", &proxy, "http://torrents.invalid/x"]).run().expect(1);
+    assert_eq!(asked.try_recv().as_deref(), Ok("a name: torrents.invalid"));
 }
