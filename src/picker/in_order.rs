@@ -8,8 +8,9 @@
 //! The *window* begins with the first piece that is missing: what a reader waits for. The rules, in the
 //! order in which they are tried for a peer that can take requests:
 //!
-//! 1. **The first block that nobody was asked for**, of the first piece that the peer has. Pieces are
-//!    shared: one piece from eight peers is there sooner than eight pieces.
+//! 1. **What is late of the first piece**, as soon as somebody would wait for it, and then **the first
+//!    block that nobody was asked for**, of the first piece that the peer has. Pieces are shared: one
+//!    piece from eight peers is there sooner than eight pieces.
 //! 2. **Nothing beyond the window before its late blocks are asked again**: whoever can send more is
 //!    asked for what a slow or silent peer holds up. The first answer wins.
 //! 3. **Slow peers work ahead** of the window, where there is time for them: a block that is two seconds
@@ -32,7 +33,8 @@ const WINDOW_LEN: u64 = 4 << 20;
 const WINDOW_PIECES: u32 = 2;
 
 /// A block in the window that is due for so long is asked again; of the first piece, which is what
-/// the reader waits for, sooner. (What is asked of a peer ahead is half a second's worth.)
+/// the reader waits for, before anything else, and sooner by who has nothing else to send in the
+/// window. (What is asked of a peer ahead is half a second's worth.)
 const LATE: Duration = Duration::from_secs(1);
 const LATE_FIRST: Duration = Duration::from_millis(500);
 
@@ -54,7 +56,7 @@ impl Picker {
     }
 
     /// The piece behind the window.
-    fn window_end(&mut self) -> PieceIndex {
+    pub(super) fn window_end(&mut self) -> PieceIndex {
         let pieces = WINDOW_LEN.div_ceil(u64::from(self.geometry.piece_length()));
         let first = self.first_missing().unwrap_or(self.geometry.pieces());
         // At most `WINDOW_LEN`, for pieces of one byte.
@@ -71,12 +73,16 @@ impl Picker {
     ) {
         let end = self.window_end();
         let begin = if peer.slow { end } else { 0 };
+        if !peer.slow {
+            let first = self.first.saturating_add(1);
+            self.pick_late(peer, first, LATE, goal, now, picked);
+        }
         let mut doubled = false;
         while picked.len() < goal {
             let piece = self.next_open(peer, begin, now).or_else(|| self.next_open(peer, 0, now));
             if !doubled && !peer.slow && piece.is_none_or(|piece| end <= piece) {
                 doubled = true;
-                self.pick_late(peer, end, goal, now, picked);
+                self.pick_late(peer, end, LATE_FIRST, goal, now, picked);
                 continue;
             }
             let Some(piece) = piece else { return };
@@ -107,11 +113,13 @@ impl Picker {
         open.into_iter().chain(fresh).min()
     }
 
-    /// Rule 2: late blocks of the pieces before `end`, in order.
+    /// Late blocks of the pieces before `end`, in order; those of the first piece when they are due for
+    /// `first`.
     fn pick_late(
         &mut self,
         peer: &Candidate,
         end: PieceIndex,
+        first: Duration,
         goal: usize,
         now: Instant,
         picked: &mut Vec<(Span, Reason)>,
@@ -121,7 +129,7 @@ impl Picker {
             if begun.sender().is_some() && self.is_for_one_alone(piece, begun, now) {
                 continue;
             }
-            let age = if piece == self.first { LATE_FIRST } else { LATE };
+            let age = if piece == self.first { first } else { LATE };
             late.extend(
                 begun.owed(peer.conn, now, age).map(|(since, block)| (piece, block, since)),
             );

@@ -12,8 +12,13 @@
 //! 2. **What is left of a begun piece**, when no piece is untouched.
 //! 3. **What others owe for too long**, when nothing is unasked.
 //!
-//! Blocks of a run do not become late by themselves (but in order), so no endgame asks peers for them: who
-//! owes a run gives the end of it away when others have nothing to do (see the swarm's `web_seeds`).
+//! Blocks of a run do not become late by themselves, so no endgame asks peers for them: who owes a run
+//! gives the end of it away when others have nothing to do (see the swarm's `web_seeds`).
+//!
+//! In order the first of all this is the best, and before it comes rule 3, for what a reader will want
+//! next.
+//! There the blocks of a run do become late: each is due when it should come at the server's rate. A
+//! slow server works ahead, as slow peers do ([`in_order`](super::in_order)), and does nothing else.
 //!
 //! Layer: decisions. A part of the picker.
 
@@ -29,6 +34,9 @@ use crate::geometry::{PieceIndex, Span};
 /// sooner is on its way; a request to a server costs it more than one to a peer.
 const LATE: Duration = Duration::from_secs(1);
 
+/// Nobody is expected to need longer for a run.
+const DUE_MAX: Duration = Duration::from_secs(60);
+
 /// Where a run may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
@@ -36,6 +44,20 @@ pub enum From {
     Anywhere,
     /// At the first gap from this piece on, or else at the first of all.
     Piece(PieceIndex),
+    /// In order, of a server that sends so many bytes a second, if that is known.
+    Window { rate: u64 },
+    /// The same for one that is slow: what nobody waits for yet.
+    Ahead { rate: u64 },
+}
+
+impl From {
+    /// When a block of a run is due, which starts so many bytes behind the run's start. `None`: it
+    /// never becomes late.
+    fn due(self, bytes: u64, now: Instant) -> Option<Instant> {
+        let (From::Window { rate } | From::Ahead { rate }) = self else { return None };
+        let wait = Duration::try_from_secs_f64(bytes as f64 / rate as f64).unwrap_or_default();
+        Some(now + wait.min(DUE_MAX))
+    }
 }
 
 impl Picker {
@@ -54,31 +76,54 @@ impl Picker {
         bytes: u64,
         now: Instant,
     ) -> (Vec<Span>, Reason) {
-        // In order, what is late in here is asked of others, as what peers owe is.
-        let since = self.in_order.then_some(now);
-        let max = (bytes / u64::from(self.geometry.piece_length())).clamp(1, u64::from(u32::MAX));
-        if let Some(pieces) = self.gap(has, from, max as u32) {
+        if let From::Window { .. } = from {
+            let end = self.window_end();
+            let (spans, reason) = self.help_out(conn, has, end, now);
+            if !spans.is_empty() {
+                return (spans, reason);
+            }
+        }
+        let length = u64::from(self.geometry.piece_length());
+        let max = (bytes / length).clamp(1, u64::from(u32::MAX));
+        let gap = self.gap(has, from, max as u32);
+        // In order, what is begun may come before it.
+        let begun = if let From::Window { .. } = from { self.left_over(has, now) } else { None };
+        let begun = begun.filter(|begun| gap.as_ref().is_none_or(|gap| *begun < gap.start));
+        if let Some(pieces) = gap.filter(|_| begun.is_none()) {
+            let first = pieces.start;
             let spans = pieces.flat_map(|piece| {
                 self.begin(piece);
-                self.take_run(piece, conn, since)
+                let due = from.due(u64::from(piece - first) * length, now);
+                self.take_run(piece, conn, due)
             });
             return (spans.collect(), Reason::Gap);
         }
-        if let Some(piece) = self.left_over(has, now) {
-            return (self.take_run(piece, conn, since), Reason::Join);
+        if let From::Ahead { .. } = from {
+            return (Vec::new(), Reason::Gap);
         }
-        self.help_out(conn, has, now)
+        if let Some(piece) = self.left_over(has, now) {
+            return (self.take_run(piece, conn, from.due(0, now)), Reason::Join);
+        }
+        self.help_out(conn, has, self.geometry.pieces(), now)
     }
 
     /// Untouched pieces side by side, all of which are offered.
-    fn gap(&self, has: &Bitfield, from: From, max: u32) -> Option<Range<PieceIndex>> {
+    fn gap(&mut self, has: &Bitfield, from: From, max: u32) -> Option<Range<PieceIndex>> {
+        let first = match from {
+            From::Anywhere => None,
+            From::Piece(first) => Some(first),
+            From::Window { .. } => Some(0),
+            From::Ahead { .. } => Some(self.window_end()),
+        };
+        let again = if let From::Piece(first) = from { 0..first } else { 0..0 };
         let open = |piece: PieceIndex| self.rarity.contains(piece) && has.contains(piece);
         let pieces = self.geometry.pieces();
         let length = |start: PieceIndex, end: PieceIndex| {
             (start..end).take_while(|&piece| open(piece)).count() as u32
         };
-        if let From::Piece(first) = from {
-            let start = (first..pieces).chain(0..first.min(pieces)).find(|&piece| open(piece))?;
+        if let Some(first) = first {
+            let all = (first..pieces).chain(again.start..again.end.min(pieces));
+            let start = all.into_iter().find(|&piece| open(piece))?;
             return Some(start..start + length(start, pieces.min(start.saturating_add(max))));
         }
         let (mut best, mut piece) = (0..0, 0);
@@ -109,9 +154,15 @@ impl Picker {
         blocks.map(|block| self.geometry.block(piece, block)).collect()
     }
 
-    /// Rule 3: blocks of one piece, side by side.
-    fn help_out(&mut self, conn: ConnId, has: &Bitfield, now: Instant) -> (Vec<Span>, Reason) {
-        for (&piece, begun) in &mut self.begun {
+    /// Rule 3: blocks of one piece before `end`, side by side.
+    fn help_out(
+        &mut self,
+        conn: ConnId,
+        has: &Bitfield,
+        end: PieceIndex,
+        now: Instant,
+    ) -> (Vec<Span>, Reason) {
+        for (&piece, begun) in self.begun.range_mut(..end) {
             let mut late: Vec<u32> = Vec::new();
             if has.contains(piece) && !self.suspects.contains(&piece) {
                 let owed = begun.owed(conn, now, LATE).map(|(_, block)| block);

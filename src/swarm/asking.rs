@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-use super::{Action, Decision, DropReason, Order, Peer, Swarm};
+use super::{Action, Decision, DropReason, Order, Peer, Swarm, WebSeed};
 use crate::geometry::{BLOCK_LEN, Span};
 use crate::picker::{Candidate, ConnId};
 use crate::wire::message::Message;
@@ -42,7 +42,7 @@ impl Swarm {
     /// Fills one peer's queue of requests.
     pub(super) fn ask(&mut self, conn: ConnId, now: Instant) {
         let connected = self.peers.len() as u32;
-        let slow = self.config.in_order && self.is_slow(conn);
+        let slow = self.config.in_order && self.is_slow(conn, now);
         let Some(peer) = self.peers.get(&conn) else { return };
         let room = peer.room(now).min(self.room_in_limit());
         if room == 0 || !peer.can_be_asked() || self.finished {
@@ -102,19 +102,25 @@ impl Swarm {
 
     /// Whether what is asked of a peer now comes late, and somebody much quicker has the piece that
     /// is needed next.
-    fn is_slow(&mut self, conn: ConnId) -> bool {
-        let Some(first) = self.picker.first_missing() else { return false };
+    fn is_slow(&mut self, conn: ConnId, now: Instant) -> bool {
         let Some(peer) = self.peers.get(&conn) else { return false };
         let rate = peer.pipeline.rate();
         let due = (peer.asked.len() + 1) as f64 * f64::from(BLOCK_LEN);
         if rate == 0.0 || due < SLOW.as_secs_f64() * rate {
             return false;
         }
+        self.has_quicker(rate, now)
+    }
+
+    /// Whether somebody who is much quicker than that has the piece that is needed next.
+    pub(super) fn has_quicker(&mut self, rate: f64, now: Instant) -> bool {
+        let Some(first) = self.picker.first_missing() else { return false };
         let quick = |other: &Peer| {
             let able = !other.choking && other.snubbed.is_none() && other.has.contains(first);
             able && MUCH_QUICKER * rate < other.pipeline.rate()
         };
-        self.peers.values().any(quick)
+        let quick_server = |other: &WebSeed| MUCH_QUICKER * rate < other.rate_for(first, now);
+        self.peers.values().any(quick) || self.web_seeds.values().any(quick_server)
     }
 
     /// A peer need not send a block any more.

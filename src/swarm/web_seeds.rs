@@ -9,6 +9,8 @@
 //! * **Nothing is fetched twice.** What a server owes is asked of nobody else. When somebody else has
 //!   nothing to do, the server gives way: it keeps the part of its run that it will send as soon as
 //!   the other sends the rest, and stops there.
+//! * **In order** a slow server gets what nobody waits for yet, and what it holds up all the same is
+//!   asked of others, servers too.
 //! * **A server that sends nothing** while others could is let go: its run is released, and it is
 //!   tried again after a pause that doubles with each failure in a row.
 //! * **A file that it does not have** makes only its pieces unavailable there. A server that lies is
@@ -125,7 +127,18 @@ impl WebSeed {
         match (self.rate * time) as u64 {
             0 if in_order => RUN_MIN,
             0 => RUN_FIRST,
+            bytes if in_order => bytes.min(RUN_MAX),
             bytes => bytes.clamp(RUN_MIN, RUN_MAX),
+        }
+    }
+
+    /// The same, for this piece; 0 if it is of no help with it.
+    pub(super) fn rate_for(&self, piece: PieceIndex, now: Instant) -> f64 {
+        match self.state {
+            State::Ready | State::Busy if !self.has.contains(piece) => 0.0,
+            State::Ready => self.rate,
+            State::Busy => self.rate(now),
+            State::Paused { .. } | State::Gone => 0.0,
         }
     }
 
@@ -224,9 +237,15 @@ impl Swarm {
             self.give_way(conn, now);
         }
         let in_order = self.config.in_order;
+        let rate = self.web_seeds[&conn].rate;
+        let slow = in_order && rate != 0.0 && self.has_quicker(rate, now);
         let seed = self.web_seeds.get_mut(&conn).expect("known");
         let bytes = seed.run_bytes(in_order);
-        let from = if in_order { From::Piece(0) } else { seed.from };
+        let from = match in_order {
+            true if slow => From::Ahead { rate: rate as u64 },
+            true => From::Window { rate: rate as u64 },
+            false => seed.from,
+        };
         let (spans, reason) = self.picker.pick_run(conn, &seed.has, from, bytes, now);
         let (Some(&first), Some(&last)) = (spans.first(), spans.last()) else { return };
         let geometry = self.picker.geometry();
@@ -259,8 +278,12 @@ impl Swarm {
     /// A fetch has ended, in whatever way.
     pub(super) fn fetch_ended(&mut self, conn: ConnId, end: FetchEnd, now: Instant) {
         let Some(seed) = self.web_seeds.get_mut(&conn) else { return };
+        let time = now.saturating_duration_since(seed.began);
         if seed.came != 0 {
             seed.rate = seed.rate(now);
+        } else if SILENT <= time && matches!(end, FetchEnd::Done { .. }) {
+            // Others were quicker than its first block.
+            seed.rate = f64::from(BLOCK_LEN) / time.as_secs_f64();
         }
         let stalled = std::mem::take(&mut seed.stalled);
         let gone = seed.state == State::Gone;

@@ -12,11 +12,47 @@ const PIECE: u32 = 256 << 10;
 /// A step of the play.
 const STEP: Duration = Duration::from_millis(10);
 
-/// A peer of the play: how much it sends a second, and what it has sent of the block that is next.
+/// A peer or a web server of the play: how much it sends a second, and what it has sent of the block
+/// that is next.
 struct Source {
     conn: ConnId,
     rate: f64,
     sent: f64,
+    /// What a server was asked for and has not sent, in bytes of the torrent.
+    run: Option<std::ops::Range<u64>>,
+}
+
+impl Source {
+    fn hears(&mut self, action: &Action) {
+        match action {
+            Action::Fetch { conn, bytes } if *conn == self.conn => self.run = Some(bytes.clone()),
+            Action::CutFetch { conn, at } if *conn == self.conn => {
+                self.run = self.run.take().map(|run| run.start..run.end.min(*at));
+            }
+            _ => {}
+        }
+    }
+
+    /// The next block that it is to send.
+    fn next(&mut self, p: &mut Play) -> Option<Span> {
+        let Some(run) = self.run.clone() else { return p.asked(self.conn).first().copied() };
+        if run.start < run.end {
+            return Some(p.swarm.picker.geometry().block_at(run.start));
+        }
+        self.run = None;
+        p.fact(Fact::FetchEnded { conn: self.conn, end: FetchEnd::Done { in_order: false } });
+        None
+    }
+
+    fn sends(&mut self, p: &mut Play, span: Span) {
+        match &mut self.run {
+            Some(run) => {
+                run.start += u64::from(span.length);
+                p.fact(Fact::Fetched { conn: self.conn, spans: vec![span] });
+            }
+            None => p.says(self.conn, [Message::Block(span)]),
+        }
+    }
 }
 
 /// What the reader saw.
@@ -30,17 +66,26 @@ struct Watched {
     wasted: u64,
 }
 
-/// Lets sources of these rates (bytes a second) send a film to somebody who watches it at `watch`
-/// bytes a second, from the moment on when a second of it is there.
 fn watch(in_order: bool, rates: &[f64], watch: f64) -> Watched {
+    watch_from(in_order, rates, &[], watch)
+}
+
+/// Lets peers and servers of these rates (bytes a second) send a film to somebody who watches it at
+/// `watch` bytes a second, from the moment on when a second of it is there.
+fn watch_from(in_order: bool, rates: &[f64], servers: &[f64], watch: f64) -> Watched {
     let mut p = play_with(|config| {
         config.geometry = Geometry::new(u64::from(FILM), PIECE).unwrap();
         (config.in_order, config.trace) = (in_order, false);
         config.goal = Some(Goal::default());
     });
     let pieces = FILM / PIECE;
-    let join = |&rate: &f64| Source { conn: p.joins(0..pieces), rate, sent: 0.0 };
-    let mut sources: Vec<Source> = rates.iter().map(join).collect();
+    let source = |conn, rate| Source { conn, rate, sent: 0.0, run: None };
+    let now = p.now;
+    let mut sources: Vec<Source> = Vec::new();
+    for &rate in servers {
+        sources.push(source(p.swarm.add_web_seed("http://h".to_owned(), now), rate));
+    }
+    sources.extend(rates.iter().map(|&rate| source(p.joins(0..pieces), rate)));
     let begin = p.now;
     let mut blocks: BTreeMap<u32, std::collections::BTreeSet<u32>> = BTreeMap::new();
     let (mut seen, mut first, mut whole) = (0.0, None, None);
@@ -54,22 +99,25 @@ fn watch(in_order: bool, rates: &[f64], watch: f64) -> Watched {
         }
         for source in &mut sources {
             source.sent += source.rate * STEP.as_secs_f64();
-            while let Some(&span) = p.asked(source.conn).first() {
+            while let Some(span) = source.next(&mut p) {
                 if source.sent < f64::from(span.length) {
                     break;
                 }
                 source.sent -= f64::from(span.length);
-                p.says(source.conn, [Message::Block(span)]);
+                source.sends(&mut p, span);
                 let here = blocks.entry(span.piece).or_default();
                 if here.insert(span.begin) && here.len() as u32 == PIECE / BLOCK_LEN {
                     p.fact(Fact::Stored { piece: span.piece });
                 }
             }
-            if p.asked(source.conn).is_empty() {
+            if p.asked(source.conn).is_empty() && source.run.is_none() {
                 source.sent = 0.0;
             }
         }
-        p.actions.clear();
+        p.actions.append(&mut p.swarm.take_actions());
+        for action in p.actions.drain(..) {
+            sources.iter_mut().for_each(|source| source.hears(&action));
+        }
         while contiguous < pieces && p.swarm.have().contains(contiguous) {
             contiguous += 1;
         }
@@ -107,6 +155,22 @@ fn who_watches_in_order_never_waits_for_what_is_rare_or_slow() {
     assert!(ordered.wasted < u64::from(FILM) / 20, "{ordered:?}");
     assert!(ordered.whole < rarest.whole * 6 / 5, "{ordered:?}, {rarest:?}");
     assert!(4 * ordered.first < rarest.first, "{rarest:?}");
+}
+
+#[test]
+fn a_slow_server_holds_nobody_up_whoever_is_quicker() {
+    for (peers, servers) in [
+        (&[2.0 * MB][..], &[0.02 * MB][..]),
+        (&[0.3 * MB, 2.0 * MB], &[0.0]),
+        (&[], &[0.02 * MB, 2.0 * MB]),
+        (&[0.02 * MB], &[0.0, 0.05 * MB, 2.0 * MB]),
+    ] {
+        let seen = watch_from(true, peers, servers, 1.5 * MB);
+        println!("{peers:?} {servers:?}: {seen:?}");
+        assert!(seen.first < Duration::from_millis(3500), "{peers:?} {servers:?}: {seen:?}");
+        assert!(seen.stalled < Duration::from_millis(200), "{peers:?} {servers:?}: {seen:?}");
+        assert!(seen.wasted < u64::from(FILM) / 20, "{peers:?} {servers:?}: {seen:?}");
+    }
 }
 
 #[test]
