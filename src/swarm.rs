@@ -52,7 +52,7 @@ use crate::wire::message::Message;
 
 pub use account::Account;
 use account::Accounts;
-pub use decision::{BanReason, Decision, DropReason};
+pub use decision::{BanReason, Decision, DropReason, Sequel};
 pub use giving::{Goal, QUEUE_MAX};
 pub use heard::Heard;
 pub use heritage::{Heir, Heritage};
@@ -64,8 +64,8 @@ pub use snapshot::{Row, Snapshot};
 pub use status::{Status, Stuck};
 use super_seed::SuperSeed;
 use totals::Totals;
-pub use web_seeds::FetchEnd;
 use web_seeds::WebSeed;
+pub use web_seeds::{FetchEnd, WebSeedRow};
 
 /// How often [`Swarm::tick`] should be called.
 pub const TICK: Duration = Duration::from_millis(100);

@@ -47,7 +47,7 @@ use crate::peer::reader::Outlets;
 use crate::picker::ConnId;
 use crate::storage::{Layout, Part};
 use crate::swarm::{Fact, FetchEnd};
-use crate::web::client::{Client, Found, Side};
+use crate::web::client::{Client, Failure, Found, Side};
 use address::{Address, Names};
 use answer::Verdict;
 use sink::Sink;
@@ -190,16 +190,18 @@ impl Fetcher {
     /// Asks for a part of a file and waits for the headers.
     fn open(&mut self, part: Part, length: u64) -> Result<Stream, FetchEnd> {
         let seed = &self.seed;
-        let useless = |why| FetchEnd::Useless { why };
+        let lacks = |why| FetchEnd::Lacks { why, pieces: seed.layout.pieces_of(part.file) };
         let torrent = seed.layout.torrent();
-        let uri = seed.address.of_file(torrent, &seed.names, part.file).map_err(useless)?;
+        let uri = seed.address.of_file(torrent, &seed.names, part.file).map_err(lacks)?;
         let last = self.last.take().filter(|(file, _)| *file == part.file).map(|(_, from)| from);
         let asked = part.at..part.at + part.length as u64;
         let answered = call::ask(seed, uri, last, asked.clone());
         let answered = answered.ok_or_else(|| failed("cannot start a thread"))?;
         let Found { response, uri, side } = loop {
             match answered.recv_timeout(GLANCE) {
-                Ok(answered) => break answered?,
+                Ok(Ok(found)) => break found,
+                Ok(Err(Failure::Forbidden(why))) => return Err(lacks(why)),
+                Ok(Err(Failure::Call(error))) => return Err(call::failed(error)),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(failed("our thread for it panicked"));
                 }
@@ -226,17 +228,13 @@ impl Fetcher {
                         "it ignores Range, and {vain} bytes were read in vain; for {} more would be",
                         part.at
                     );
-                    return Err(useless(why));
+                    return Err(FetchEnd::Useless { why });
                 }
                 let body = response.into_body().into_reader();
                 Ok(Stream { file: part.file, at: 0, end: length, body })
             }
-            Verdict::Lacks(why) => {
-                let pieces = seed.layout.pieces_of(part.file);
-                Err(FetchEnd::Lacks { why, pieces })
-            }
+            Verdict::Lacks(why) => Err(lacks(why)),
             Verdict::Later(why, retry_in) => Err(FetchEnd::Failed { why, retry_in }),
-            Verdict::Useless(why) => Err(useless(why)),
         }
     }
 }

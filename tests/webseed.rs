@@ -230,6 +230,21 @@ fn a_file_that_a_server_lacks_comes_from_elsewhere_and_the_others_from_it() {
 }
 
 #[test]
+fn an_old_file_on_a_server_does_not_cost_the_others() {
+    let fixture = Recipe::tree("t").with("a", MIB).with("b", MIB).with("c", MIB).make();
+    let place = Place::new(&fixture);
+    let stale = ["/a", "/c"].map(|path| Server::start(&fixture, Manner::Stale(path)));
+    let end = get(&place, &[&stale[0], &stale[1]]).arg("--json").run().expect(0);
+    fixture.assert_in(&place.data);
+    let said = String::from_utf8_lossy(&end.stdout);
+    let lacks = said.lines().filter(|line| line.contains(r#""event":"web_seed","state":"lacks""#));
+    assert!((1..=2).contains(&lacks.count()), "{said}");
+    assert!(!said.contains("given_up"), "{said}");
+    let twice = stale.iter().map(Server::served).sum::<u64>() - fixture.data.len() as u64;
+    assert!(twice <= 2 * MIB as u64 + 2 * 64 * KIB as u64, "{twice} bytes for nothing");
+}
+
+#[test]
 fn a_server_without_ranges_is_read_through_once() {
     let fixture = Recipe::file("large.bin", 24 * MIB).make();
     let (place, server) = (Place::new(&fixture), Server::start(&fixture, Manner::IgnoresRange));

@@ -11,7 +11,7 @@ use super::output::Output;
 use crate::json::{self, Object};
 use crate::printable::printable_bytes;
 use crate::session::{Summary, Update};
-use crate::swarm::{Account, Decision, Row, Snapshot, Status};
+use crate::swarm::{Account, Decision, Row, Snapshot, Status, WebSeedRow};
 use crate::tracker::Report;
 
 fn event(name: &str) -> Object {
@@ -79,7 +79,19 @@ pub fn peers(snapshot: &Snapshot) -> Object {
             .raw("share", &format!("{:.3}", row.share))
             .done()
     };
-    event("peers").raw("list", &json::array(snapshot.peers.iter().map(row)))
+    let web_seed = |row: &WebSeedRow| {
+        Object::new()
+            .str("url", &row.place)
+            .str("state", row.state)
+            .num("download_rate", row.down as u64)
+            .num("received", row.received)
+            .raw("share", &format!("{:.3}", row.share))
+            .str_or_null("message", row.trouble.as_deref())
+            .done()
+    };
+    event("peers")
+        .raw("list", &json::array(snapshot.peers.iter().map(row)))
+        .raw("web_seeds", &json::array(snapshot.web_seeds.iter().map(web_seed)))
 }
 
 /// The end of a session; `place` is where the data is kept, if it is.
@@ -149,6 +161,9 @@ fn decided(decision: &Decision) -> Object {
         }
         Decision::Drop { addr, .. } => peer("left", addr),
         Decision::Ban { addr, .. } => peer("banned", addr),
+        Decision::WebSeed { place, sequel, .. } => {
+            event("web_seed").str("state", sequel.state()).str("url", place)
+        }
         _ => event("decision"),
     };
     object.str("message", &decision.to_string())

@@ -11,7 +11,7 @@
 use super::help::wrapped;
 use crate::picker::Cell;
 use crate::progress::rate;
-use crate::swarm::{Row, Snapshot};
+use crate::swarm::{Row, Snapshot, WebSeedRow};
 use crate::units::{count, size};
 
 /// Rows of the table at most.
@@ -59,7 +59,7 @@ pub fn table(snapshot: &Snapshot, columns: usize) -> Vec<String> {
         }
         if NARROW <= columns { line + "  " + client } else { line }
     };
-    if !peers.is_empty() {
+    if !peers.is_empty() || !snapshot.web_seeds.is_empty() {
         lines.push(line(["peer", "", "down", "up", "has", "received", "sent", "client"]));
     }
     for Row { addr, client, flags, down, up, received, sent, share } in peers.iter().take(ROWS_MAX)
@@ -71,6 +71,13 @@ pub fn table(snapshot: &Snapshot, columns: usize) -> Vec<String> {
     }
     if let Some(more @ 1..) = peers.len().checked_sub(ROWS_MAX) {
         lines.push(format!("and {more} more"));
+    }
+    for WebSeedRow { place, state, down, received, share, trouble } in &snapshot.web_seeds {
+        let has = format!("{}%", (share * 100.0) as u8);
+        let what = format!("web seed, {}", trouble.as_deref().unwrap_or(&state.replace('_', " ")));
+        let cells = [place, "", &rate(*down), "", &has, &size(*received), "", &what];
+        let width = if columns < NARROW { columns } else { usize::MAX };
+        lines.push(line(cells).chars().take(width).collect());
     }
     lines
 }
@@ -107,7 +114,21 @@ mod tests {
             sent: 17,
             share: 0.999,
         };
-        let snapshot = Snapshot { map: Vec::new(), peers: vec![row; 40] };
+        let web_seed = WebSeedRow {
+            place: "https://m.example".to_owned(),
+            state: "busy",
+            down: 1_048_576.0,
+            received: 3 << 20,
+            share: 1.0,
+            trouble: None,
+        };
+        let alone = Snapshot { map: Vec::new(), peers: Vec::new(), web_seeds: vec![web_seed] };
+        assert_eq!(
+            table(&alone, 80).last().expect("one"),
+            "https://m.example             1.0 MiB/s              100%  web seed, busy"
+        );
+        let (map, peers, web_seeds) = (Vec::new(), vec![row; 40], Vec::new());
+        let snapshot = Snapshot { map, peers, web_seeds };
         let lines = table(&snapshot, 80);
         assert_eq!(
             lines[3],

@@ -50,12 +50,14 @@ impl WebSeeds {
         }
         let (hold, leash) = web::leash(client(&options.dialler()));
         seeds.hold = Some(hold);
+        let files = 0..options.layout.files().len();
+        let files: Arc<_> = files.map(|file| options.layout.pieces_of(file)).collect();
         let names = Arc::new(Names::of(options.layout.torrent()));
         for url in urls.iter().take(WEB_SEEDS_MAX) {
             if seeds.urls.iter().any(|(_, known)| known == url) {
                 continue;
             }
-            let conn = swarm.add_web_seed(web::place(url), Instant::now());
+            let conn = swarm.add_web_seed(web::place(url), files.clone(), Instant::now());
             seeds.urls.push((conn, url.clone()));
             let address = match Address::parse(url) {
                 Ok(address) => address,

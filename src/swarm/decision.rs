@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::address_book::Source;
@@ -84,11 +85,11 @@ pub enum Decision {
         conn: ConnId,
         blocks: usize,
     },
-    /// A web seed failed; it is given up if it is not tried again.
+    /// Something is the matter with a web seed.
     WebSeed {
         place: String,
         why: String,
-        retry_in: Option<Duration>,
+        sequel: Sequel,
     },
     /// The piece did not match its hash; so many peers contributed.
     Corrupt {
@@ -143,12 +144,33 @@ pub enum BanReason {
     Ourselves,
 }
 
+/// What becomes of a web seed after something went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sequel {
+    /// It is asked again, but not sooner.
+    Again(Duration),
+    /// It is not asked for these pieces any more: those of a file.
+    Without(Range<PieceIndex>),
+    GivenUp,
+}
+
+impl Sequel {
+    /// One word for it.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Sequel::Again(_) => "paused",
+            Sequel::Without(_) => "lacks",
+            Sequel::GivenUp => "given_up",
+        }
+    }
+}
+
 impl Decision {
     /// Whether it goes into the log without being asked for: something went wrong and was mended.
     pub fn matters(&self) -> bool {
         match self {
             Decision::Corrupt { .. } => true,
-            Decision::WebSeed { retry_in, .. } => retry_in.is_none(),
+            Decision::WebSeed { sequel, .. } => *sequel == Sequel::GivenUp,
             Decision::Ban { reason, .. } => *reason != BanReason::Ourselves,
             Decision::Drop { reason, .. } => {
                 matches!(reason, DropReason::Violation(_) | DropReason::Flood)
@@ -235,12 +257,16 @@ impl fmt::Display for Decision {
             Decision::GiveWay { conn, blocks } => {
                 write!(f, "the last {blocks} blocks of web seed {conn} go to who is free")
             }
-            Decision::WebSeed { place, why, retry_in: None } => {
-                write!(f, "web seed {place} is given up: {why}")
-            }
-            Decision::WebSeed { place, why, retry_in: Some(pause) } => {
-                write!(f, "web seed {place}: {why}; again in {} s", pause.as_secs())
-            }
+            Decision::WebSeed { place, why, sequel } => match sequel {
+                Sequel::GivenUp => write!(f, "web seed {place} is given up: {why}"),
+                Sequel::Again(pause) => {
+                    write!(f, "web seed {place}: {why}; again in {} s", pause.as_secs())
+                }
+                Sequel::Without(pieces) => {
+                    let (first, last) = (pieces.start, pieces.end.saturating_sub(1));
+                    write!(f, "web seed {place}: {why}; pieces {first}-{last} come from others")
+                }
+            },
             Decision::Corrupt { piece, senders: 1 } => {
                 write!(f, "piece {piece} does not match its hash; one peer sent it all")
             }

@@ -190,7 +190,12 @@ impl Swarm {
     /// Never again: it lied, and that is proved.
     pub(super) fn ban(&mut self, conn: ConnId, reason: BanReason, now: Instant) {
         if self.web_seeds.contains_key(&conn) {
-            return self.drop_web_seed(conn, reason.to_string());
+            return match reason {
+                BanReason::SentCorruptPiece(piece) | BanReason::SentCorruptBlock(piece) => {
+                    self.web_seed_lied(conn, piece, reason.to_string());
+                }
+                _ => self.drop_web_seed(conn, reason.to_string()),
+            };
         }
         let known = self.peers.get(&conn).map(|peer| (peer.addr, peer.incoming));
         let left = || self.departed.iter().find(|left| left.0 == conn).map(|left| (left.1, left.2));

@@ -1,11 +1,12 @@
-//! A look at the swarm for a person who watches: a map of the pieces, and a row for each peer.
+//! A look at the swarm for a person who watches: a map of the pieces, and a row for each peer
+//! and each web seed.
 //!
 //! Layer: decisions. A part of the swarm; made only when somebody asks for it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Swarm;
+use super::{Swarm, WebSeedRow};
 use crate::picker::Cell;
 
 /// The swarm at one moment.
@@ -14,6 +15,7 @@ pub struct Snapshot {
     pub map: Vec<Cell>,
     /// The busiest first.
     pub peers: Vec<Row>,
+    pub web_seeds: Vec<WebSeedRow>,
 }
 
 /// A connected peer.
@@ -67,6 +69,7 @@ impl Swarm {
         };
         let mut peers: Vec<Row> = self.peers.iter_mut().map(row).collect();
         peers.sort_by(|a, b| (b.down + b.up).total_cmp(&(a.down + a.up)));
-        Snapshot { map: self.picker.map(cells), peers }
+        let web_seeds = self.web_seed_rows(now);
+        Snapshot { map: self.picker.map(cells), peers, web_seeds }
     }
 }

@@ -13,16 +13,20 @@
 //!   asked of others, servers too.
 //! * **A server that sends nothing** while others could is let go: its run is released, and it is
 //!   tried again after a pause that doubles with each failure in a row.
-//! * **A file that it does not have** makes only its pieces unavailable there. A server that lies is
-//!   dropped, on the same proof as a peer.
+//! * **A file that it does not have** makes only its pieces unavailable there, and so does one that
+//!   turns out to be another (an older one, mostly), on the same proof as with a peer. A server is
+//!   given up when that has come to pass with [`LIES_MAX`] files, or when nothing is left of it.
 //!
 //! Layer: decisions. A part of the swarm.
 
+mod giving_way;
+
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, Decision, Swarm};
+use super::{Action, Decision, Sequel, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
 use crate::picker::ConnId;
@@ -41,10 +45,7 @@ const RUN_TIME_IN_ORDER: f64 = 1.0;
 const RUN_MIN: u64 = 256 << 10;
 const RUN_MAX: u64 = 64 << 20;
 
-/// What a server will have sent within so many seconds is left to it.
-const NEARLY: f64 = 0.2;
-
-/// Unless it has not sent anything for so long.
+/// A server that has not sent anything for so long is silent.
 const SILENT: Duration = Duration::from_millis(500);
 
 /// How long a server may let us wait while others could send: for the first block, when a name must
@@ -60,8 +61,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// The longest pause that a server may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// So many files in a row that a server does not have: it has another torrent's.
+/// So many files in a row that a server does not have, and none that it has: it has another torrent's.
 const LACKING_MAX: u32 = 32;
+
+/// So many of its files are not what they should be: then none is believed to be.
+const LIES_MAX: u32 = 3;
 
 /// How a fetch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,8 @@ enum State {
 pub(super) struct WebSeed {
     /// What it is called, fit to be shown.
     place: String,
+    /// The pieces that have a byte of each file.
+    files: Arc<[Range<PieceIndex>]>,
     /// But for the files that it turned out not to have.
     has: Bitfield,
     state: State,
@@ -110,9 +116,26 @@ pub(super) struct WebSeed {
     failures: u32,
     /// Files that it did not have, since the last block.
     lacking: u32,
+    /// Files that it had, but not those of the torrent.
+    lies: u32,
     /// It was let go because it sent nothing.
     stalled: bool,
     trouble: Option<String>,
+}
+
+/// A web seed as somebody who watches sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebSeedRow {
+    /// Its scheme and host: a path may hold a passkey.
+    pub place: String,
+    /// `ready`, `busy`, `paused` or `given_up`.
+    pub state: &'static str,
+    pub down: f64,
+    pub received: u64,
+    /// How much of the torrent it is asked for, 0 to 1.
+    pub share: f64,
+    /// What was last wrong with it.
+    pub trouble: Option<String>,
 }
 
 impl WebSeed {
@@ -156,21 +179,19 @@ impl WebSeed {
     }
 }
 
-/// Who has nothing to do, and would take over a part of a run.
-struct Idle<'a> {
-    has: &'a Bitfield,
-    rate: f64,
-    /// Blocks that it could be asked for.
-    room: usize,
-}
-
 impl Swarm {
     /// A server that has the data, under a name that may be shown. Its number is its own for the
-    /// whole run.
-    pub fn add_web_seed(&mut self, place: String, now: Instant) -> ConnId {
+    /// whole run. `files`: the pieces that have a byte of each file.
+    pub fn add_web_seed(
+        &mut self,
+        place: String,
+        files: Arc<[Range<PieceIndex>]>,
+        now: Instant,
+    ) -> ConnId {
         let conn = self.next_conn();
         let seed = WebSeed {
             place,
+            files,
             has: Bitfield::full(self.picker.geometry().pieces()),
             state: State::Ready,
             from: From::Anywhere,
@@ -183,6 +204,7 @@ impl Swarm {
             received: 0,
             failures: 0,
             lacking: 0,
+            lies: 0,
             stalled: false,
             trouble: None,
         };
@@ -199,6 +221,25 @@ impl Swarm {
     /// Bytes of blocks that came from one server.
     pub fn received_from(&self, conn: ConnId) -> u64 {
         self.web_seeds.get(&conn).map_or(0, |seed| seed.received)
+    }
+
+    /// A row for each server.
+    pub(super) fn web_seed_rows(&self, now: Instant) -> Vec<WebSeedRow> {
+        let pieces = f64::from(self.picker.geometry().pieces().max(1));
+        let row = |seed: &WebSeed| WebSeedRow {
+            place: seed.place.clone(),
+            state: match seed.state {
+                State::Ready => "ready",
+                State::Busy => "busy",
+                State::Paused { .. } => "paused",
+                State::Gone => "given_up",
+            },
+            down: if seed.state == State::Busy && seed.came != 0 { seed.rate(now) } else { 0.0 },
+            received: seed.received,
+            share: f64::from(seed.has.count()) / pieces,
+            trouble: seed.trouble.clone(),
+        };
+        self.web_seeds.values().map(row).collect()
     }
 
     /// What the first server that has a trouble has, for a run in which nothing moves.
@@ -301,16 +342,10 @@ impl Swarm {
             }
             FetchEnd::Failed { why, retry_in } => self.web_seed_failed(conn, why, retry_in, now),
             FetchEnd::Lacks { why, pieces } => {
-                pieces.for_each(|piece| _ = seed.has.remove(piece));
                 seed.lacking += 1;
                 seed.state = State::Ready;
-                let lacking = seed.lacking;
-                let useful = seed.has.iter().any(|piece| self.picker.lacks(piece));
-                if LACKING_MAX <= lacking || !useful {
-                    self.drop_web_seed(conn, why);
-                } else {
-                    seed.trouble = Some(why);
-                }
+                let all = LACKING_MAX <= seed.lacking && seed.received == 0;
+                self.web_seed_without(conn, pieces, all, why);
             }
             FetchEnd::Useless { why } => self.drop_web_seed(conn, why),
         }
@@ -338,12 +373,54 @@ impl Swarm {
         seed.state = State::Paused { until: now + pause };
         seed.trouble = Some(why.clone());
         let place = seed.place.clone();
-        self.announce(Decision::WebSeed { place, why, retry_in: Some(pause) });
+        self.announce(Decision::WebSeed { place, why, sequel: Sequel::Again(pause) });
+    }
+
+    /// What it sent of a piece is bad, and that is proved: its copy of the file is another one.
+    pub(super) fn web_seed_lied(&mut self, conn: ConnId, piece: PieceIndex, why: String) {
+        let Some(seed) = self.web_seeds.get_mut(&conn) else { return };
+        // More of the run that has cost it the file already.
+        if !seed.has.contains(piece) {
+            return;
+        }
+        seed.lies += 1;
+        let all = LIES_MAX <= seed.lies;
+        let with = seed.files.iter().filter(|pieces| pieces.contains(&piece));
+        let pieces = with.fold(piece..piece + 1, |all, pieces| {
+            all.start.min(pieces.start)..all.end.max(pieces.end)
+        });
+        if seed.owed.iter().any(|span| pieces.contains(&span.piece)) {
+            self.actions.push(Action::CutFetch { conn, at: 0 });
+            self.release_run(conn, 0);
+        }
+        self.web_seed_without(conn, pieces, all, why);
+    }
+
+    /// It is not asked for these pieces any more; for none, if nothing is left that we lack.
+    fn web_seed_without(
+        &mut self,
+        conn: ConnId,
+        pieces: Range<PieceIndex>,
+        all: bool,
+        why: String,
+    ) {
+        let seed = self.web_seeds.get_mut(&conn).expect("known");
+        pieces.clone().for_each(|piece| _ = seed.has.remove(piece));
+        let useful = seed.has.iter().any(|piece| self.picker.lacks(piece));
+        if all || !useful {
+            return self.drop_web_seed(conn, why);
+        }
+        seed.trouble = Some(why.clone());
+        let place = seed.place.clone();
+        self.announce(Decision::WebSeed { place, why, sequel: Sequel::Without(pieces) });
     }
 
     /// It is not asked again in this run.
     pub fn drop_web_seed(&mut self, conn: ConnId, why: String) {
         let Some(seed) = self.web_seeds.get_mut(&conn) else { return };
+        if seed.state == State::Gone {
+            return;
+        }
         if seed.state == State::Busy {
             self.actions.push(Action::CutFetch { conn, at: 0 });
         }
@@ -351,7 +428,7 @@ impl Swarm {
         seed.trouble = Some(why.clone());
         let place = seed.place.clone();
         self.release_run(conn, 0);
-        self.announce(Decision::WebSeed { place, why, retry_in: None });
+        self.announce(Decision::WebSeed { place, why, sequel: Sequel::GivenUp });
     }
 
     /// A block that a server owes came from somebody else, or its piece is verified.
@@ -389,57 +466,5 @@ impl Swarm {
         for span in seed.owed.split_off(keep) {
             self.picker.released(conn, span);
         }
-    }
-
-    /// Every block is asked of somebody, and this peer or server could be asked for more: the one
-    /// that would take longest for its run gives a part of it away.
-    pub(super) fn give_way(&mut self, asker: ConnId, now: Instant) {
-        let idle = match (self.peers.get(&asker), self.web_seeds.get(&asker)) {
-            (Some(peer), _) => {
-                Idle { has: &peer.has, rate: peer.pipeline.rate(), room: peer.room(now) }
-            }
-            (None, Some(seed)) => Idle { has: &seed.has, rate: seed.rate, room: usize::MAX },
-            (None, None) => return,
-        };
-        let takes = time_left_of(&idle, asker, now);
-        let slowest = self.web_seeds.iter().filter_map(takes).max_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((conn, time)) = slowest else { return };
-        let seed = &self.web_seeds[&conn];
-        let (owed, rate) = (seed.owed.len(), seed.rate(now));
-        // Of somebody that has shown nothing yet, as much is expected as of the other.
-        let share = match (rate, idle.rate) {
-            (0.0, _) | (_, 0.0) => 0.5,
-            (own, other) => own / (own + other),
-        };
-        let keep = (owed as f64 * share).ceil() as usize;
-        let keep = keep.max(owed.saturating_sub(idle.room)).max(1);
-        let silent = SILENT.max(seed.patience(now) / 8) <= seed.silence(now);
-        let (keep, at) = if silent && rate == 0.0 {
-            (0, Some(0))
-        } else if NEARLY <= time && keep < owed {
-            (keep, Some(self.picker.geometry().bytes(seed.owed[keep - 1]).end))
-        } else if silent {
-            // Its last blocks are welcome all the same if they come.
-            (0, None)
-        } else {
-            return;
-        };
-        self.actions.extend(at.map(|at| Action::CutFetch { conn, at }));
-        self.release_run(conn, keep);
-        self.decide(|| Decision::GiveWay { conn, blocks: owed - keep });
-    }
-}
-
-/// How long a server will take for what it owes, in seconds, if the idle one could take of it.
-fn time_left_of(
-    idle: &Idle,
-    asker: ConnId,
-    now: Instant,
-) -> impl Fn((&ConnId, &WebSeed)) -> Option<(ConnId, f64)> {
-    move |(&conn, seed)| {
-        let last =
-            seed.owed.back().filter(|last| conn != asker && idle.has.contains(last.piece))?;
-        let bytes = (seed.owed.len() as u64 - 1) * u64::from(BLOCK_LEN) + u64::from(last.length);
-        Some((conn, bytes as f64 / seed.rate(now)))
     }
 }

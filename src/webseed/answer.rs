@@ -25,11 +25,10 @@ pub enum Verdict {
     },
     /// Its body is the whole file.
     Whole,
-    /// The server does not have the file.
+    /// The server does not have the file, or nothing to be used. What it does with one says little of
+    /// the others.
     Lacks(String),
     Later(String, Option<Duration>),
-    /// The server does not keep to the protocol.
-    Useless(String),
 }
 
 /// Judges the answer to a request for a range of a file of this length.
@@ -40,7 +39,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, asked: &Range<u64>, length
     let code = status.as_u16();
     match code {
         200 | 206 if !encoding.eq_ignore_ascii_case("identity") => {
-            Verdict::Useless(format!("its answer is encoded: {}", clipped(encoding, 20)))
+            Verdict::Lacks(format!("its answer is encoded: {}", clipped(encoding, 20)))
         }
         200 => match body_length {
             Some(sent) if sent != length => {
@@ -57,14 +56,14 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, asked: &Range<u64>, length
                 }
                 Some((sent, _)) if sent.start == asked.start && sent.end <= asked.end => {
                     match body_length {
-                        Some(body) if body != sent.end - sent.start => Verdict::Useless(format!(
+                        Some(body) if body != sent.end - sent.start => Verdict::Lacks(format!(
                             "it sends {body} bytes for the range {}",
                             clipped(range, 60)
                         )),
                         _ => Verdict::Part { end: sent.end },
                     }
                 }
-                _ => Verdict::Useless(format!(
+                _ => Verdict::Lacks(format!(
                     "asked for bytes {}-{} it sends \"{}\"",
                     asked.start,
                     asked.end - 1,
@@ -77,7 +76,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, asked: &Range<u64>, length
             Verdict::Later(format!("answered {code}"), pause)
         }
         400..=499 => Verdict::Lacks(format!("answered {code}")),
-        _ => Verdict::Useless(format!("answered {code}")),
+        _ => Verdict::Lacks(format!("answered {code}")),
     }
 }
 
@@ -146,11 +145,11 @@ mod tests {
         for wrong in
             ["", "bytes 0-299/1000", "bytes 100-300/1000", "bytes 299-100/1000", "bytes */1000"]
         {
-            assert!(matches!(part(wrong), Verdict::Useless(_)), "{wrong}");
+            assert!(matches!(part(wrong), Verdict::Lacks(_)), "{wrong}");
         }
         let range = ("content-range", "bytes 100-299/1000");
-        assert!(matches!(judged(206, &[range, ("content-length", "201")]), Verdict::Useless(_)));
-        assert!(matches!(judged(206, &[range, ("content-encoding", "gzip")]), Verdict::Useless(_)));
+        assert!(matches!(judged(206, &[range, ("content-length", "201")]), Verdict::Lacks(_)));
+        assert!(matches!(judged(206, &[range, ("content-encoding", "gzip")]), Verdict::Lacks(_)));
     }
 
     #[test]
@@ -161,8 +160,8 @@ mod tests {
         for code in [400, 403, 404, 410, 416] {
             assert_eq!(judged(code, &[]), Verdict::Lacks(format!("answered {code}")));
         }
-        assert!(matches!(judged(304, &[]), Verdict::Useless(_)));
-        assert!(matches!(judged(204, &[]), Verdict::Useless(_)));
+        assert!(matches!(judged(304, &[]), Verdict::Lacks(_)));
+        assert!(matches!(judged(204, &[]), Verdict::Lacks(_)));
     }
 
     #[test]

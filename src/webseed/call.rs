@@ -34,7 +34,7 @@ const INPUT_LEN: usize = 128 * 1024;
 const OUTPUT_LEN: usize = 16 * 1024;
 
 /// The answer, and where it came from in the end.
-pub type Answered = Result<Found, FetchEnd>;
+pub type Answered = Result<Found, Failure>;
 
 /// A client that keeps its connections, one for all web seeds.
 pub fn client(dialler: &Dialler) -> Client {
@@ -75,10 +75,7 @@ pub fn ask(
 fn get(client: &Client, uri: Uri, from: Option<Side>, range: &Range<u64>) -> Answered {
     let bytes = format!("bytes={}-{}", range.start, range.end - 1);
     let part = |request: RequestBuilder<WithoutBody>| request.header("Range", &bytes);
-    client.get(uri, from, address::check_inside, &part).map_err(|failure| match failure {
-        Failure::Forbidden(why) => FetchEnd::Useless { why },
-        Failure::Call(error) => failed(error),
-    })
+    client.get(uri, from, address::check_inside, &part)
 }
 
 /// The network failed, or the server was too slow.

@@ -51,6 +51,8 @@ pub enum Manner {
     Slow(u64),
     /// Honest, but without this file.
     Lacks(&'static str),
+    /// Honest, but this file is an older one of the same length.
+    Stale(&'static str),
     /// Sends everybody there.
     Redirects(String),
 }
@@ -228,6 +230,14 @@ fn answer(
         return Ok(true);
     };
     let file = &data[place.clone()];
+    let older: Vec<u8>;
+    let file = match manner {
+        Manner::Stale(stale) if path.ends_with(stale) => {
+            older = file.iter().map(|byte| byte ^ 0x55).collect();
+            &older
+        }
+        _ => file,
+    };
     match manner {
         Manner::IgnoresRange => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len());

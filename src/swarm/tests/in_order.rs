@@ -83,7 +83,7 @@ fn watch_from(in_order: bool, rates: &[f64], servers: &[f64], watch: f64) -> Wat
     let now = p.now;
     let mut sources: Vec<Source> = Vec::new();
     for &rate in servers {
-        sources.push(source(p.swarm.add_web_seed("http://h".to_owned(), now), rate));
+        sources.push(source(p.swarm.add_web_seed("http://h".to_owned(), [].into(), now), rate));
     }
     sources.extend(rates.iter().map(|&rate| source(p.joins(0..pieces), rate)));
     let begin = p.now;

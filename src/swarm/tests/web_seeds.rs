@@ -4,7 +4,8 @@ use super::*;
 
 impl Play {
     fn web_seed(&mut self) -> ConnId {
-        self.swarm.add_web_seed("http://h".to_owned(), self.now)
+        let files = (0..PIECES).step_by(2).map(|piece| piece..piece + 2).collect();
+        self.swarm.add_web_seed("http://h".to_owned(), files, self.now)
     }
 
     /// The run that a server was asked for last, as far as it is still wanted: blocks from … to.
@@ -155,20 +156,32 @@ fn a_missing_file_costs_its_pieces_only_and_a_missing_torrent_the_server() {
 }
 
 #[test]
-fn a_server_that_alone_sent_a_bad_piece_is_given_up() {
+fn a_file_that_is_another_one_costs_its_pieces_and_three_of_them_the_server() {
     let mut p = play();
-    let (liar, other) = (p.web_seed(), p.web_seed());
+    let (stale, other) = (p.web_seed(), p.web_seed());
     p.wait(TICK);
-    p.fact(Fact::Corrupt { piece: 0, senders: vec![liar, liar] });
-    assert_eq!(p.run_of(liar), Some(0..0), "it is stopped");
+    assert_eq!(p.run_of(stale), Some(0..ALL / 2));
+    p.fact(Fact::Corrupt { piece: 0, senders: vec![stale, stale] });
+    assert_eq!(p.run_of(stale), Some(0..0), "what is left of the run is of the same file");
+    p.ends(stale, done());
+    assert_eq!(p.run_of(stale), Some(4..8), "and its other files are used");
+    // The end of the run that was under way says nothing new.
+    p.fact(Fact::Corrupt { piece: 1, senders: vec![stale] });
+    assert_eq!(p.swarm.status(p.now).web_seeds, 2);
+    p.fact(Fact::Corrupt { piece: 2, senders: vec![stale] });
+    p.fact(Fact::Corrupt { piece: 5, senders: vec![stale] });
+    let given_up = |d: &Decision| matches!(d, Decision::WebSeed { sequel: Sequel::GivenUp, .. });
+    assert!(p.decided(given_up));
     assert_eq!(p.swarm.status(p.now).web_seeds, 1);
+    p.actions.clear();
+    p.fact(Fact::Corrupt { piece: 6, senders: vec![stale] });
+    assert!(!p.decided(given_up), "said once");
+    p.ends(stale, done());
     p.serves(other, ALL / 2..ALL);
     p.ends(other, done());
-    assert_eq!(p.run_of(other), Some(0..ALL / 2));
-    p.actions.clear();
-    p.ends(liar, done());
     p.wait(Duration::from_secs(600));
-    assert_eq!(p.run_of(liar), None);
+    assert_eq!(p.run_of(stale), None);
+    assert!(p.run_of(other).is_some());
 }
 
 #[test]
