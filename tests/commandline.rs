@@ -51,7 +51,8 @@ fn help_man_page_and_completions_know_the_same_flags() {
         let common = page.split(".SH OPTIONS OF ALL").nth(1).unwrap();
         let first = |line: &&str| line.trim().split(['|', ')']).next() == Some(name);
         let offered = bash.lines().find(first).expect(name);
-        let offered: Vec<_> = offered.split(['\'', ' ']).collect();
+        let offered = offered.split("flags='").nth(1).expect(name).split('\'').next().unwrap();
+        let offered: Vec<_> = offered.split(' ').collect();
         for flag in flags_of(name) {
             let long = format!("--{}", flag.long);
             assert!(words.contains(&long), "{name} --help: {long}");
@@ -112,7 +113,7 @@ fn place(shell: &str) -> (Folder, PathBuf) {
 }
 
 /// A line and its beginning that is completed; what comes out, and what does not.
-const LINES: [(&str, &[&str], &[&str]); 7] = [
+const LINES: [(&str, &[&str], &[&str]); 13] = [
     ("", &["get", "tracker", "a film.torrent"], &["notes.txt", "--port"]),
     ("cr", &["create"], &["get"]),
     ("get --se", &["--seed-ratio", "--seed-time"], &["--private"]),
@@ -120,6 +121,14 @@ const LINES: [(&str, &[&str], &[&str]); 7] = [
     ("get -d ", &["data"], &["notes.txt", "a film.torrent"]),
     ("get ", &["a film.torrent"], &["notes.txt"]),
     ("completions ", &["bash", "fish", "zsh"], &["notes.txt"]),
+    // A switch of one command takes a value with another.
+    ("get -c ", &["a film.torrent"], &["notes.txt"]),
+    ("create -f n", &["notes.txt"], &[]),
+    ("create -c n", &[], &["notes.txt"]),
+    // Without a command it is a download.
+    ("x.torrent --sequ", &["--sequential"], &["--private"]),
+    ("x.torrent -d ", &["data"], &["notes.txt", "a film.torrent"]),
+    ("--seed-t", &["--seed-time"], &[]),
 ];
 
 #[track_caller]
@@ -139,10 +148,12 @@ fn bash_completes() {
         // As bash splits it: the last word is the one that is completed.
         let words: Vec<_> = line.split(' ').collect();
         let script = "source ./script; COMP_WORDS=(piecemeal \"$@\"); COMP_CWORD=$#; \
-                      _piecemeal; printf '%s\\n' \"${COMPREPLY[@]}\"";
+                      _piecemeal; printf '%s\\n' \"${COMPREPLY[@]}\"; \
+                      [[ ${COMPREPLY[*]} != *$'\\n'* ]] || echo 'several words in one'";
         let bash = Run::program("bash").args(["--norc", "-c", script, "bash"]).args(words);
         let ended = bash.in_folder(&path).run().expect(0);
-        check_completed(&String::from_utf8_lossy(&ended.stdout), line, with, without);
+        let without = [without, &["several words in one"]].concat();
+        check_completed(&String::from_utf8_lossy(&ended.stdout), line, with, &without);
     }
 }
 

@@ -59,56 +59,71 @@ fn joined<'a>(words: impl Iterator<Item = &'a str>, with: &str) -> String {
     words.collect::<Vec<_>>().join(with)
 }
 
-/// The flags of all commands that must be followed by a value of one of these kinds.
-fn taking(kinds: &[Kind]) -> String {
+/// The flags of a command that must be followed by a value of this kind, as a regular expression.
+fn taking(command: &str, wanted: Kind) -> String {
     let taking = |flag: &&Flag| {
-        flag.value.is_some_and(|value| !value.starts_with('[') && kinds.contains(&kind(value)))
+        flag.value.is_some_and(|value| !value.starts_with('[') && kind(value) == wanted)
     };
-    FLAGS.iter().filter(taking).flat_map(spellings).collect::<Vec<_>>().join("|")
+    flags_of(command).filter(taking).flat_map(spellings).collect::<Vec<_>>().join("|")
 }
+
+/// The words that an unnamed command may begin with: of a link, up to its colon.
+const LOOKS: &str = "*.torrent|*.torrent[\\'\\\"]|magnet|http|https";
 
 fn bash() -> String {
     let commands = joined(COMMANDS.iter().map(|c| c.name), " ");
     let all_names = joined(COMMANDS.iter().flat_map(names), "|");
-    let (folders, files) = (taking(&[Kind::Folder]), taking(&[Kind::File]));
-    let others = taking(&[Kind::Other]);
     let mut flags = String::new();
     for command in COMMANDS {
         let long = flags_of(command.name).map(|flag| format!("--{}", flag.long));
         let short = flags_of(command.name).filter_map(|flag| flag.short);
         let words: Vec<_> = long.chain(short.map(|letter| format!("-{letter}"))).collect();
-        let _ =
-            writeln!(flags, "    {}) flags='{}' ;;", joined(names(command), "|"), words.join(" "));
+        let [folders, files, others] =
+            [Kind::Folder, Kind::File, Kind::Other].map(|kind| taking(command.name, kind));
+        // Without a command it is a download.
+        let none = if command.name == "get" { "|''" } else { "" };
+        let _ = writeln!(
+            flags,
+            "    {}{none}) flags='{}' dirs='{folders}' files='{files}' values='{others}' ;;",
+            joined(names(command), "|"),
+            words.join(" ")
+        );
     }
     let shells = SHELLS.join(" ");
     let torrents = "compgen -f -X '!*.torrent' -- \"$cur\"; compgen -d -- \"$cur\"";
     format!(
         "# bash completion for piecemeal\n\
          _piecemeal() {{\n\
-         \x20 local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} cmd= flags= w\n\
-         \x20 local IFS=$'\\n'\n\
+         \x20 local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}}\n\
+         \x20 local cmd= flags= dirs= files= values= w IFS=$'\\n'\n\
+         \x20 if [[ $cur == = ]]; then cur=\n\
+         \x20 elif [[ $prev == = ]]; then prev=${{COMP_WORDS[COMP_CWORD-2]}}; fi\n\
          \x20 for w in \"${{COMP_WORDS[@]:1:COMP_CWORD-1}}\"; do\n\
-         \x20   case $w in {all_names}) cmd=$w; break ;; esac\n\
+         \x20   case $w in {all_names}) cmd=$w; break ;;\n\
+         \x20     {LOOKS}) cmd=get; break ;;\n\
+         \x20   esac\n\
          \x20 done\n\
-         \x20 compopt -o filenames 2>/dev/null\n\
-         \x20 case $prev in\n\
-         \x20   {folders}) COMPREPLY=($(compgen -d -- \"$cur\")); return ;;\n\
-         \x20   {files}) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n\
-         \x20   {others}) COMPREPLY=(); return ;;\n\
-         \x20 esac\n\
          \x20 case $cmd in\n{flags}\
-         \x20   *) flags='--help --version' ;;\n\
          \x20 esac\n\
          \x20 case $cmd:$cur in\n\
-         \x20   *:-*) IFS=' '; COMPREPLY=($(compgen -W \"$flags\" -- \"$cur\")) ;;\n\
-         \x20   :*) COMPREPLY=($(IFS=' '; compgen -W '{commands}' -- \"$cur\"; IFS=$'\\n'; {torrents})) ;;\n\
-         \x20   completions:*) IFS=' '; COMPREPLY=($(compgen -W '{shells}' -- \"$cur\")) ;;\n\
-         \x20   create:*|decode:*) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n\
-         \x20   man:*) COMPREPLY=() ;;\n\
+         \x20   *:-*) COMPREPLY=($(compgen -W \"${{flags// /$IFS}}\" -- \"$cur\")); return ;;\n\
+         \x20   completions:*) COMPREPLY=($(compgen -W $'{}' -- \"$cur\")); return ;;\n\
+         \x20   man:*) COMPREPLY=(); return ;;\n\
+         \x20 esac\n\
+         \x20 compopt -o filenames 2>/dev/null\n\
+         \x20 cur=${{cur#[\\'\\\"]}} cur=${{cur//\\\\}}\n\
+         \x20 if [[ $prev =~ ^($dirs)$ ]]; then COMPREPLY=($(compgen -d -- \"$cur\")); return; fi\n\
+         \x20 if [[ $prev =~ ^($files)$ ]]; then COMPREPLY=($(compgen -f -- \"$cur\")); return; fi\n\
+         \x20 if [[ $prev =~ ^($values)$ ]]; then COMPREPLY=(); return; fi\n\
+         \x20 case $cmd in\n\
+         \x20   '') COMPREPLY=($(compgen -W $'{}' -- \"$cur\"; {torrents})) ;;\n\
+         \x20   create|decode) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n\
          \x20   *) COMPREPLY=($({torrents})) ;;\n\
          \x20 esac\n\
          }}\n\
-         complete -F _piecemeal piecemeal\n"
+         complete -F _piecemeal piecemeal\n",
+        shells.replace(' ', "\\n"),
+        commands.replace(' ', "\\n"),
     )
 }
 
@@ -154,8 +169,11 @@ fn zsh() -> String {
     }
     text += "    )\n    _describe command commands && ret=0\n    _files -g \"*.torrent\" && ret=0\n    ;;\n";
     text += "  rest)\n    case $words[1] in\n";
-    for command in COMMANDS {
-        let _ = write!(text, "    {})\n      _arguments -s -S", joined(names(command), "|"));
+    // Without a command it is a download: what fits anything comes last.
+    let (get, others): (Vec<_>, Vec<_>) = COMMANDS.iter().partition(|c| c.name == "get");
+    for command in others.into_iter().chain(get) {
+        let any = if command.name == "get" { "|*" } else { "" };
+        let _ = write!(text, "    {}{any})\n      _arguments -s -S", joined(names(command), "|"));
         for flag in flags_of(command.name) {
             let value = match flag.value {
                 Some(name) if name.starts_with('[') => "::filter: ".to_owned(),
@@ -190,6 +208,12 @@ fn fish() -> String {
     let mut text = String::from("# fish completion for piecemeal\ncomplete -c piecemeal -f\n");
     let all = joined(COMMANDS.iter().flat_map(names), " ");
     let first = format!("'not __fish_seen_subcommand_from {all}'");
+    // Without a command it is a download.
+    let _ = writeln!(
+        text,
+        "function __piecemeal_in\n  __fish_seen_subcommand_from $argv; and return\n  \
+         contains get $argv; and not __fish_seen_subcommand_from {all}\nend"
+    );
     let torrents = "-k -a '(__fish_complete_suffix .torrent)'";
     let _ = writeln!(text, "complete -c piecemeal -n {first} {torrents}");
     for command in COMMANDS {
@@ -209,7 +233,7 @@ fn fish() -> String {
         let given = COMMANDS.iter().filter(on).flat_map(names);
         let condition = match flag.on {
             [] => String::new(),
-            _ => format!(" -n '__fish_seen_subcommand_from {}'", joined(given, " ")),
+            _ => format!(" -n '__piecemeal_in {}'", joined(given, " ")),
         };
         let short = flag.short.map_or(String::new(), |letter| format!(" -s {letter}"));
         let value = match flag.value.map(|value| (value.starts_with('['), kind(value))) {
