@@ -30,7 +30,7 @@ mod tracker;
 mod verify;
 mod view;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -70,6 +70,11 @@ fn run(args: &Args) -> Result<Exit> {
     }
     if args.version {
         return print(&format!("piecemeal {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    let asks = |word: &OsString| word.to_string_lossy().contains("://");
+    let asks = ["get", "seed", "peers"].contains(&args.command) || args.operands.iter().any(asks);
+    if asks && args.proxy.is_none() {
+        crate::web::check_environment().map_err(Misuse)?;
     }
     match args.command {
         "get" => get::run(args),

@@ -59,6 +59,25 @@ pub fn config(proxy: Option<&Proxy>) -> ConfigBuilder<AgentScope> {
         .max_response_header_size(HEADERS_MAX)
 }
 
+/// Whether the environment's proxy, if there is one, can be used: one that cannot would be passed by,
+/// and with it whatever it is to hide.
+pub fn check_environment() -> Result<(), String> {
+    // As `ureq` looks for it.
+    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"] {
+        for name in [name.to_owned(), name.to_ascii_lowercase()] {
+            let Some(proxy) = std::env::var_os(&name).filter(|proxy| !proxy.is_empty()) else {
+                continue;
+            };
+            // Not its text: a password may be in it.
+            return match proxy.to_str().map(ureq::Proxy::new) {
+                Some(Ok(_)) => Ok(()),
+                _ => Err(format!("{name}: expected http://HOST:PORT or socks5://HOST:PORT")),
+            };
+        }
+    }
+    Ok(())
+}
+
 /// The rules for any http(s) address.
 pub fn check(uri: &Uri) -> Result<(), String> {
     match uri.scheme_str() {

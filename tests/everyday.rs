@@ -8,7 +8,7 @@ use std::fs;
 use support::fixture::{Fixture, Recipe, files_below};
 use support::own_ip;
 use support::place::Place;
-use support::run::{Ended, Run, binary};
+use support::run::{Ended, LIMIT, Run, binary};
 use support::seeder::Seeder;
 
 const KIB: usize = 1 << 10;
@@ -76,6 +76,59 @@ fn into_a_folder_and_without_seeding() {
         day.types(line, 0);
         day.fixture.assert_in(&day.place.data.join("sub"));
     }
+}
+
+#[test]
+fn a_file_has_the_name_that_is_wanted() {
+    let day = Everyday::new();
+    fs::create_dir(day.place.data.join("sub")).expect("a folder");
+    day.types("-d sub -o other.iso --stop-timeout=0 T", 0);
+    let got = fs::read(day.place.data.join("sub/other.iso")).expect("it is there");
+    assert!(got == *day.fixture.data);
+    // One of several, though others are there too.
+    let tree = Recipe::tree("tree").with("a/one", 100_000).with("two", 100_001).make();
+    let (place, seeder) = (Place::new(&tree), Seeder::start(&tree));
+    let get = |more: &[&str]| {
+        let get = Run::get(&place.torrent, &place.data).peers([seeder.addr]);
+        get.args(more).run().expect(0);
+    };
+    get(&["-s", "1", "-o", "first"]);
+    get(&["-s", "1", "-o", "first"]);
+    get(&["-s", "two", "-o", "./second"]);
+    get(&["-s", "two", "-o", "folder/"]);
+    let read = |name: &str| fs::read(place.data.join(name)).expect(name);
+    assert!(read("first") == tree.data[..100_000]);
+    assert!(read("second") == tree.data[100_000..] && read("folder/two") == read("second"));
+}
+
+#[test]
+fn the_end_of_the_terminal_is_an_end_in_order() {
+    let day = Everyday::new();
+    day.types("T", 0);
+    let ip = own_ip().to_string();
+    let args = ["seed", "--json", "--no-port-map", "--no-lsd", "--no-dht", "--listen", &ip];
+    let mut seed = Run::piecemeal(&args).arg(&day.place.torrent).in_folder(&day.place.data).start();
+    seed.wait_for(r#""event":"complete""#);
+    seed.signal(libc::SIGHUP);
+    seed.finish(LIMIT).expect(130);
+    // But not under nohup.
+    let line = r#"trap "" HUP; exec "$0" "$@""#;
+    let seed = Run::program("sh").args(["-c", line]).arg(binary()).args(args);
+    let mut seed = seed.arg(&day.place.torrent).in_folder(&day.place.data).start();
+    seed.wait_for(r#""event":"complete""#);
+    seed.signal(libc::SIGHUP);
+    seed.signal(libc::SIGUSR1);
+    seed.wait_for(r#""event":"peers""#);
+    seed.interrupt();
+    seed.finish(LIMIT).expect(130);
+}
+
+#[test]
+fn a_proxy_of_the_environment_that_cannot_be_read_is_said() {
+    let day = Everyday::new();
+    let get = Run::piecemeal(&["get"]).arg(&day.place.torrent).in_folder(&day.place.data);
+    let end = get.env("all_proxy", "bogus://x").run().expect(2);
+    assert!(end.stderr.starts_with("piecemeal: all_proxy: expected http://"), "{}", end.stderr);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! -d DIR           DIR/NAME            -o PATH          PATH itself
+//! -d DIR -o PATH   DIR/PATH            -s N -o PATH     PATH itself, if N is one file and PATH no folder
 //! -o -             standard output; the data lies in a private folder of $TMPDIR (or /var/tmp, which
 //!                  is on a disk where /tmp may be memory), which is removed at the end
 //! -o - -d DIR      standard output, and DIR/NAME as ever: it is kept, and gone on with
@@ -55,6 +56,13 @@ pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<
     };
     let wanted = if args.select.is_all() { &offered } else { &args.select };
     let layout = layout.select(wanted).map_err(|err| Misuse(err.to_string()))?;
+    let is_file = |out: &&PathBuf| !is_folder(&below(args, out));
+    let layout = match args.out.as_ref().filter(is_file) {
+        Some(_) if !streams && !layout.torrent().single && layout.only_file().is_some() => {
+            layout.renamed()?
+        }
+        _ => layout,
+    };
     if streams && layout.only_file().is_none() {
         let how = "select one with -s, --list shows them with their numbers";
         return Err(Misuse(format!("-o - is for one file: {how}")).into());
@@ -69,9 +77,19 @@ pub fn files(args: &Args, torrent: Arc<Metainfo>) -> Result<Layout> {
             let what = "-o - is for get: seed and verify want the file itself";
             Err(Misuse(what.to_owned()).into())
         }
-        Some(out) if !is_stream(args) => Layout::at(torrent, out),
+        Some(out) if !is_stream(args) => Layout::at(torrent, below(args, out)),
         _ => Ok(Layout::below(torrent, args.dir.clone().unwrap_or(".".into()))),
     }
+}
+
+/// What `-o` names: relative to `-d`.
+fn below(args: &Args, out: &Path) -> PathBuf {
+    args.dir.as_ref().map_or_else(|| out.to_owned(), |dir| dir.join(out))
+}
+
+/// Whether it can only be a folder.
+fn is_folder(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 /// Of `--piece`.
@@ -105,7 +123,8 @@ impl Place {
             output.bytes(&bytes)?;
             return output.finish();
         }
-        std::fs::write(out, &bytes).with_context(|| format!("cannot write {}", out.display()))
+        let out = below(args, out);
+        std::fs::write(&out, &bytes).with_context(|| format!("cannot write {}", out.display()))
     }
 }
 

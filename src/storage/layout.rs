@@ -4,6 +4,7 @@
 //! get -d DIR                DIR / NAME / a/b        folder = DIR            prefix = NAME
 //! get --out PATH  (files)   PATH / a/b              folder = PATH           no prefix
 //! get --out PATH  (file)    parent / last of PATH   folder = PATH's parent  prefix = PATH's last part
+//!                           the same for one file of several, if it alone is wanted
 //! ```
 //!
 //! The folder is the user's word: links in it are followed. All below it, the torrent's name
@@ -34,6 +35,8 @@ pub struct Layout {
     chosen: Option<Arc<[bool]>>,
     /// Only this piece is wanted, and no file.
     piece: Option<PieceIndex>,
+    /// The only wanted file of several is the prefix itself, whatever its path.
+    renamed: bool,
 }
 
 /// A run of bytes inside one file.
@@ -53,25 +56,32 @@ impl Layout {
     /// The torrent's name is appended to `dir`, as `-d` has it.
     pub fn below(torrent: Arc<Metainfo>, dir: impl Into<PathBuf>) -> Layout {
         let prefix = Some(OsString::from(&torrent.name));
-        Layout { torrent, folder: whole(dir.into()), prefix, chosen: None, piece: None }
+        let folder = whole(dir.into());
+        Layout { torrent, folder, prefix, chosen: None, piece: None, renamed: false }
     }
 
     /// `out` is the file itself, or for several files the folder itself, as `--out` has it.
     pub fn at(torrent: Arc<Metainfo>, out: impl Into<PathBuf>) -> Result<Layout> {
         let out = out.into();
-        if !torrent.single {
-            return Ok(Layout {
-                torrent,
-                folder: whole(out),
-                prefix: None,
-                chosen: None,
-                piece: None,
-            });
+        let layout = Layout::below(torrent, out);
+        match layout.torrent.single {
+            true => layout.named_by_folder(),
+            false => Ok(Layout { prefix: None, ..layout }),
         }
+    }
+
+    /// The folder's path is that of the one file.
+    fn named_by_folder(self) -> Result<Layout> {
+        let out = &self.folder;
         let name =
             out.file_name().with_context(|| format!("{}: not a file name", out.display()))?;
         let folder = whole(out.parent().map(Path::to_owned).unwrap_or_default());
-        Ok(Layout { prefix: Some(name.to_owned()), torrent, folder, chosen: None, piece: None })
+        Ok(Layout { prefix: Some(name.to_owned()), folder, ..self })
+    }
+
+    /// The same, but `out` is not the folder of several files: it is the only one that is wanted.
+    pub fn renamed(self) -> Result<Layout> {
+        Ok(Layout { renamed: true, ..self.named_by_folder()? })
     }
 
     /// The same with these files only: the others are neither made nor changed.
@@ -156,7 +166,9 @@ impl Layout {
 
     /// A file's components below [`Layout::folder`]: at least one.
     pub fn components(&self, file: usize) -> Vec<&OsStr> {
+        let is_prefix = self.renamed && self.is_chosen(file);
         let own = self.torrent.files[file].path.iter().map(OsStr::new);
+        let own = own.filter(move |_| !is_prefix);
         self.prefix.as_deref().into_iter().chain(own).collect()
     }
 

@@ -30,6 +30,7 @@ use ureq::{Agent, Body, Proxy, RequestBuilder};
 use super::transport::Way;
 use super::{REDIRECTS_MAX, bare, check, is_loopback, redirected};
 use crate::dial::Dialler;
+use crate::percent;
 use crate::printable::clipped;
 use crate::reach::{Reach, reach};
 
@@ -144,9 +145,13 @@ impl Client {
             Some(Side::Outside) => Err("not from outside to the inside of this network".to_owned()),
             _ => rule(uri),
         };
-        let proxy = self.proxy(uri);
+        let (proxy, login) = (self.proxy(uri), login(uri));
         let send = |agent: &Agent| {
             let request = prepare(agent.get(uri));
+            let request = match &login {
+                Some(login) => request.header("Authorization", login),
+                None => request,
+            };
             request.config().proxy(proxy.cloned()).build().call()
         };
         if proxy.is_some_and(|proxy| !proxy.resolve_target()) {
@@ -183,6 +188,29 @@ impl Client {
         let config: &Config = self.outside.config();
         config.proxy().filter(reaches).filter(|proxy| !proxy.is_no_proxy(uri))
     }
+}
+
+/// The name and password of a URL, as a server wants them (RFC 7617): what is escaped there is not here.
+fn login(uri: &Uri) -> Option<String> {
+    let (login, _) = uri.authority()?.as_str().rsplit_once('@')?;
+    let (name, password) = login.split_once(':').unwrap_or((login, ""));
+    let login = [&percent::decode(name)[..], b":", &percent::decode(password)].concat();
+    Some(format!("Basic {}", base64(&login)))
+}
+
+/// Three bytes in four letters (RFC 4648).
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let byte = |at: usize| usize::from(three.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for letter in 0..4 {
+            let six = bits >> (18 - 6 * letter) & 63;
+            text.push(if three.len() < letter { '=' } else { char::from(LETTERS[six]) });
+        }
+    }
+    text
 }
 
 fn not_to(location: &str, why: &str) -> String {
@@ -397,6 +425,18 @@ mod tests {
         let url = |page| format!("http://localhost:{}/{page}", inside.addr.port());
         assert!(get(&url("bad"), None).is_err() && !inside.was_asked());
         assert_eq!(get(&url("good"), None), Ok((200, Side::Inside)));
+    }
+
+    #[test]
+    fn a_login_is_sent_as_it_is_meant() {
+        let login = |url: &str| login(&url.parse().unwrap());
+        assert_eq!(login("http://h.example/a@b"), None);
+        // RFC 7617's own, RFC 4648's own endings, and what must be escaped in a URL.
+        let aladdin = login("http://Aladdin:open%20sesame@h.example/");
+        assert_eq!(aladdin.as_deref(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+        assert_eq!([&b"f"[..], b"fo", b"foo"].map(base64), ["Zg==", "Zm8=", "Zm9v"]);
+        let odd = login("http://u%40x:p%3a%2F@h.example/");
+        assert_eq!(odd, Some(format!("Basic {}", base64(b"u@x:p:/"))));
     }
 
     #[test]
