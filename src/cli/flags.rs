@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use table::HABITS;
 pub use table::{COMMANDS, FLAGS};
+use table::{HABITS, OPPOSITES};
 use value::Value;
 
 use crate::address_book::Source;
@@ -145,7 +145,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args> {
     let mut given = Vec::new();
     let mut parser = lexopt::Parser::from_args(words);
     while let Some(word) = parser.next()? {
-        let (flag, long) = match word {
+        let (flag, name, long, opposite) = match word {
             lexopt::Arg::Value(word) if !args.command.is_empty() => {
                 args.operands.push(word);
                 continue;
@@ -171,17 +171,25 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args> {
             }
             lexopt::Arg::Short(letter) => {
                 let name = letter.to_string();
-                let flag = flag_named(&name, args.command);
-                (flag.with_context(|| hint(&name, format!("unknown option -{letter}")))?, false)
+                let (named, opposite) = opposite(&name).map_or((&*name, false), |own| (own, true));
+                let flag = flag_named(named, args.command).with_context(|| {
+                    let unknown = format!("unknown option -{letter}");
+                    hint(args.command, &name, &unknown).unwrap_or(unknown)
+                })?;
+                (flag, name, false, opposite)
             }
             lexopt::Arg::Long(name) => {
-                let near = || hint(name, unknown("option --", name, long_names()));
-                let flag = flag_named(name, args.command).filter(|_| 1 < name.len());
-                (flag.with_context(near)?, true)
+                let (named, opposite) = opposite(name).map_or((name, false), |own| (own, true));
+                let flag = flag_named(named, args.command).filter(|_| 1 < name.len());
+                let flag = flag.with_context(|| {
+                    let unknown = unknown("option --", name, long_names());
+                    hint(args.command, name, &unknown).unwrap_or(unknown)
+                })?;
+                (flag, name.to_owned(), true, opposite)
             }
         };
         let raw = match flag.value {
-            None if !long || is_on(flag, parser.optional_value())? => None,
+            None if opposite != (!long || is_on(flag, parser.optional_value())?) => None,
             None => continue,
             Some(name) if name.starts_with('[') => parser.optional_value(),
             Some(name) => {
@@ -189,11 +197,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args> {
                 Some(value.with_context(|| format!("--{} needs a value: {name}", flag.long))?)
             }
         };
-        given.push((flag, raw));
+        given.push((flag, raw, name));
     }
-    for (flag, raw) in given {
+    for (flag, raw, name) in given {
         let flag = of_command(flag, args.command);
-        check_place(&args, flag)?;
+        check_place(&args, flag, &name)?;
         (flag.set)(&mut args, Value { flag: flag.long, raw })?;
     }
     Ok(args)
@@ -220,9 +228,11 @@ fn is_torrent(word: &OsString) -> bool {
 }
 
 /// A flag that its command does not know is an error, not a wish that is silently ignored.
-fn check_place(args: &Args, flag: &Flag) -> Result<()> {
+fn check_place(args: &Args, flag: &Flag, name: &str) -> Result<()> {
     if !args.command.is_empty() && !flag.is_on(args.command) {
-        bail!("--{} belongs to {}, not to {}", flag.long, flag.on.join(", "), args.command);
+        let (on, command) = (flag.on.join(", "), args.command);
+        let misplaced = format!("--{} belongs to {on}, not to {command}", flag.long);
+        bail!(hint(command, name, &misplaced).unwrap_or(misplaced));
     }
     Ok(())
 }
@@ -270,12 +280,18 @@ fn of_command(flag: &'static Flag, command: &str) -> &'static Flag {
     if flag.is_on(command) { flag } else { FLAGS.iter().find(other).unwrap_or(flag) }
 }
 
-/// What to write instead of a flag of another client that has no equal here.
-fn hint(name: &str, unknown: String) -> String {
-    match HABITS.iter().find(|(names, _)| names.contains(&name)) {
-        Some((_, hint)) => format!("{}: {hint}", unknown.split(';').next().unwrap_or_default()),
-        None => unknown,
-    }
+/// Our switch that says the opposite of one of another client.
+fn opposite(name: &str) -> Option<&'static str> {
+    OPPOSITES.iter().find(|(other, _)| *other == name).map(|(_, own)| *own)
+}
+
+/// What to write instead of a flag of another client that has no equal here; `wrong` is what is the
+/// matter with it.
+fn hint(command: &str, name: &str, wrong: &str) -> Option<String> {
+    let of_command = format!("{command}:{name}");
+    let found = |name: &str| HABITS.iter().find(|(names, _)| names.contains(&name));
+    let (_, hint) = found(&of_command).or_else(|| found(name))?;
+    Some(format!("{}: {hint}", wrong.split(';').next().unwrap_or_default()))
 }
 
 fn long_names() -> impl Iterator<Item = &'static str> {
@@ -348,7 +364,7 @@ mod tests {
         assert_eq!(said("get x --prot 1"), "unknown option --prot; did you mean --port?");
         assert_eq!(
             said("get x --port 99999"),
-            "--port 99999: expected a port, 1 to 65535, or 0 for any"
+            "--port 99999: expected a port, 1 to 65535, or 0 for any; or FIRST-LAST"
         );
         assert_eq!(
             said("create x --port 1"),
@@ -359,10 +375,7 @@ mod tests {
             "--port belongs to get, seed, peers, show, verify, not to create"
         );
         assert_eq!(said("get x --max-peers 0"), "--max-peers 0: 1 to 1000");
-        assert_eq!(
-            said("--listen 127.0.0.1:1 get x"),
-            "--listen 127.0.0.1:1: expected an IP address"
-        );
+        assert_eq!(said("--listen eth0 get x"), "--listen eth0: expected IP or IP:PORT");
         assert_eq!(said("get x --check=maybe"), "--check maybe: expected nothing, true or false");
         assert!(said("-x 16 x.torrent").starts_with("unknown option -x: "));
         assert!(said("get --d x").starts_with("unknown option --d"));
@@ -389,6 +402,29 @@ mod tests {
         let a = read("create -p -t udp://a -w http://b x");
         assert_eq!((a.private, a.announce.len(), a.web_seeds.len()), (true, 1, 1));
         assert_eq!(read("-w http://b create x").web_seeds, ["http://b"]);
+        let a = read("create --input x --outfile y -r tag --announce-tier a,b --no-creation-date");
+        assert_eq!((a.operands.len(), a.no_date, a.source), (1, true, Some("tag".to_owned())));
+        assert!(read("get -M x").no_port_map && !read("get -m --portmap x").no_port_map);
+        assert!(!read("get --no-uplimit --sequential-download x").no_port_map);
+        let a = read("--enable-dht=false --bt-enable-lpd --enable-peer-exchange=false -T x get");
+        assert_eq!((a.no_dht, a.no_lsd, a.no_pex, a.operands.len()), (true, false, true, 1));
+        let said = |line: &str| format!("{:#}", args(line).unwrap_err());
+        for (line, instead) in [
+            ("create -s 256 x", "--select-file belongs to get, seed, verify, not to create: --so"),
+            ("create -l 18 x", "unknown option -l: --piece-length 256K"),
+            ("create -x x", "unknown option -x: --source TEXT"),
+            ("get --index-out=1=a x", "unknown option --index-out: -s N -o FILE"),
+            ("get --bt-save-metadata=true x", "unknown option --bt-save-metadata: --save-torrent"),
+        ] {
+            assert!(said(line).starts_with(instead), "{}", said(line));
+        }
+        let a = read("seed x --listen 127.0.0.1:7000");
+        assert_eq!((a.listen, a.port), ("127.0.0.1".parse().ok(), Some(7000)));
+        assert_eq!(read("tracker --listen [::1]").listen_at, "[::1]:6969".parse().ok());
+        let taken = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port().min(65_000);
+        let first = read(&format!("get x --listen-port={port}-65535")).port.unwrap();
+        assert!(port <= first && first != taken.local_addr().unwrap().port());
         // webtorrent, rqbit
         assert!(read("download x --keep-seeding").keep_seeding);
         assert_eq!(read("download --output-folder /data x").dir, Some("/data".into()));

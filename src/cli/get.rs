@@ -171,7 +171,7 @@ fn give_back(args: &Args) -> Option<String> {
     let (dir, out) = (args.dir.as_deref(), args.out.as_deref());
     // Where it goes to standard output, it is kept in the folder.
     let out = out.filter(|_| !place::is_stream(args));
-    let places = [("-o", out), ("-d", dir.filter(|_| out.is_none()))];
+    let places = [("-o", out), ("-d", dir)];
     for (flag, path) in places.iter().filter_map(|(flag, path)| Some((*flag, (*path)?))) {
         words.extend([flag.into(), path.to_string_lossy()]);
     }

@@ -3,6 +3,7 @@
 //! Layer: programs.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::geometry::PIECE_LEN_MAX;
 use crate::metainfo::url;
 use crate::printable::clipped;
 use crate::proxy::Proxy;
+use crate::terminal::eprint_line;
+use crate::tracker_server;
+use crate::web;
 
 /// What `--piece-length` may be, in bytes.
 const PIECE_LENGTHS: std::ops::RangeInclusive<u32> = 16 * 1024..=PIECE_LEN_MAX;
@@ -50,14 +54,39 @@ impl Value {
         text.trim().parse().map_err(|_| anyhow!("--{flag} {text}: expected {expected}"))
     }
 
-    /// A tracker has its port here, everybody else has `--port`.
+    /// An address, and a port, which everybody but a tracker may have from `--port` as well.
     pub fn listen(self, args: &mut Args) -> Result<()> {
+        let flag = self.flag;
+        let text = self.text()?;
+        let text = text.trim();
+        let (ip, port) = match text.parse::<SocketAddr>() {
+            Ok(at) => (Some(at.ip()), Some(at.port())),
+            Err(_) => (web::bare(text).parse().ok(), None),
+        };
+        let Some(ip) = ip else { bail!("--{flag} {text}: expected IP or IP:PORT") };
         match args.command {
-            "tracker" => args.listen_at = Some(self.parse("IP:PORT")?),
-            "" => {}
-            _ => args.listen = Some(self.parse("an IP address")?),
+            "tracker" => {
+                args.listen_at = Some(SocketAddr::new(ip, port.unwrap_or(tracker_server::PORT)))
+            }
+            _ => (args.listen, args.port) = (Some(ip), port.or(args.port)),
         }
         Ok(())
+    }
+
+    /// A port, or the first free one of a range, as aria2 has it.
+    pub fn port(self) -> Result<u16> {
+        let flag = self.flag;
+        let text = self.text()?;
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        let read = |port: &str| port.trim().parse::<u16>().ok();
+        match (read(first), read(last)) {
+            (Some(first), Some(last)) if first < last => {
+                let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+                Ok((first..=last).find(free).unwrap_or(first))
+            }
+            (Some(first), Some(last)) if first == last => Ok(first),
+            _ => bail!("--{flag} {text}: expected a port, 1 to 65535, or 0 for any; or FIRST-LAST"),
+        }
     }
 
     pub fn proxy(self) -> Result<Proxy> {
@@ -157,7 +186,15 @@ impl Value {
     pub fn rate(self) -> Result<u64> {
         let flag = self.flag;
         let text = self.text()?;
-        bytes(&text).with_context(|| format!("--{flag} {text}: expected a rate such as 500K or 2M"))
+        let rate = bytes(&text)
+            .with_context(|| format!("--{flag} {text}: expected a rate such as 500K or 2M"))?;
+        if (1..1024).contains(&rate) {
+            let text = text.trim();
+            eprint_line(&format!(
+                "piecemeal: --{flag} {text} is {rate} bytes a second; did you mean {text}K?"
+            ));
+        }
+        Ok(rate)
     }
 }
 
