@@ -73,8 +73,8 @@ fn run(args: &Args) -> Result<Exit> {
     }
     let asks = |word: &OsString| word.to_string_lossy().contains("://");
     let asks = ["get", "seed", "peers"].contains(&args.command) || args.operands.iter().any(asks);
-    if asks && args.proxy.is_none() {
-        crate::web::check_environment().map_err(Misuse)?;
+    if asks {
+        crate::web::check_environment(args.proxy.is_none()).map_err(Misuse)?;
     }
     match args.command {
         "get" => get::run(args),

@@ -38,6 +38,10 @@ const HEADERS_MAX: usize = 64 * 1024;
 /// One moves a server to https, one to another name; more than this is a loop.
 pub const REDIRECTS_MAX: u32 = 5;
 
+/// Names a file of certificates, as OpenSSL and curl have it.
+#[cfg(feature = "tls")]
+const CERTIFICATES: &str = "SSL_CERT_FILE";
+
 /// How much of a strange URL is repeated to the user.
 const SHOWN_MAX: usize = 120;
 
@@ -52,6 +56,15 @@ pub fn config(proxy: Option<&Proxy>) -> ConfigBuilder<AgentScope> {
         Some(proxy) => config.proxy(Some(proxy.http())),
         None => config,
     };
+    #[cfg(feature = "tls")]
+    let config = match authorities() {
+        Ok(Some(certificates)) => {
+            let tls = ureq::tls::TlsConfig::builder().root_certs(certificates.into());
+            config.tls_config(tls.build())
+        }
+        // What cannot be read was said when we began.
+        _ => config,
+    };
     config
         .user_agent(USER_AGENT)
         .http_status_as_error(false)
@@ -59,9 +72,36 @@ pub fn config(proxy: Option<&Proxy>) -> ConfigBuilder<AgentScope> {
         .max_response_header_size(HEADERS_MAX)
 }
 
+/// The certificates of those whom the user trusts instead of Mozilla's list: a private authority.
+#[cfg(feature = "tls")]
+fn authorities() -> Result<Option<Vec<ureq::tls::Certificate<'static>>>, String> {
+    use ureq::tls::{PemItem, parse_pem};
+    let Some(path) = std::env::var_os(CERTIFICATES).filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    let shown = clipped(&path.to_string_lossy(), SHOWN_MAX);
+    let text = std::fs::read(&path)
+        .map_err(|e| format!("{CERTIFICATES}: cannot read {shown}: {}", io_text(&e)))?;
+    let certificate = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    let found: Vec<_> = parse_pem(&text).filter_map(certificate).collect();
+    if found.is_empty() {
+        return Err(format!("{CERTIFICATES}: {shown} has no certificate (PEM)"));
+    }
+    Ok(Some(found))
+}
+
 /// Whether the environment's proxy, if there is one, can be used: one that cannot would be passed by,
-/// and with it whatever it is to hide.
-pub fn check_environment() -> Result<(), String> {
+/// and with it whatever it is to hide. (Of no interest, if `proxy` is false.) The same of its
+/// certificates.
+pub fn check_environment(proxy: bool) -> Result<(), String> {
+    #[cfg(feature = "tls")]
+    authorities()?;
+    if !proxy {
+        return Ok(());
+    }
     // As `ureq` looks for it.
     for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"] {
         for name in [name.to_owned(), name.to_ascii_lowercase()] {
@@ -176,8 +216,25 @@ pub fn explain(error: ureq::Error, connect: Duration, whole: Duration) -> String
             format!("headers of over {HEADERS_MAX} bytes, the limit")
         }
         ureq::Error::Io(e) => io_text(&e),
-        e => clipped(&e.to_string(), WHY_MAX),
+        e => tls_text(&e.to_string()),
     }
+}
+
+/// What a library says of TLS, without the names of its types.
+fn tls_text(text: &str) -> String {
+    let Some((_, why)) = text.split_once("invalid peer certificate: ") else {
+        return clipped(text, WHY_MAX);
+    };
+    let why = match why {
+        _ if why.starts_with("UnknownIssuer") => {
+            "nobody whom we know has signed its certificate (SSL_CERT_FILE names others)"
+        }
+        _ if why.contains("CaUsedAsEndEntity") => "its certificate is an authority's own",
+        _ if why.starts_with("NotValidForName") => "its certificate is for another name",
+        _ if why.contains(['(', '{']) || !why.contains(' ') => "its certificate is not valid",
+        _ => why,
+    };
+    clipped(why, WHY_MAX)
 }
 
 /// What a system's error is called here: as every message, in lower case, without its number.
@@ -193,7 +250,7 @@ pub fn io_text(e: &io::Error) -> String {
             // The standard library has no kind for this one.
             let lookup = text.strip_prefix("failed to lookup address information: ");
             let text = lookup.map_or(text.clone(), |why| format!("no address for its name: {why}"));
-            clipped(&text, WHY_MAX)
+            tls_text(&text)
         }
     }
 }
@@ -247,6 +304,21 @@ mod tests {
         assert_eq!(place("https://u:p@t.example:8/key/announce?k=1"), "https://t.example:8");
         assert_eq!(place("udp://t.example:80?k=1"), "udp://t.example:80");
         assert_eq!(place("\x1b[31m"), "\\u{1b}[31m");
+    }
+
+    #[test]
+    fn tls_is_explained_without_the_names_of_types() {
+        for (text, said) in [
+            ("invalid peer certificate: UnknownIssuer", "nobody whom we know has signed"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "authority's own"),
+            ("io: invalid peer certificate: Other(OtherError(X { y: 1 }))", "is not valid"),
+            ("invalid peer certificate: BadEncoding", "is not valid"),
+            ("invalid peer certificate: certificate expired: yesterday", "expired: yesterday"),
+            ("received fatal alert: HandshakeFailure", "received fatal alert: HandshakeFailure"),
+        ] {
+            let shown = tls_text(text);
+            assert!(shown.contains(said), "{shown}");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn download(url: &str, dialler: &Dialler) -> Result<Vec<u8>> {
     let mut response = found
         .map_err(|failure| match failure {
             Failure::Forbidden(why) => anyhow!(why),
-            Failure::Call(err) => err.into(),
+            Failure::Call(err) => anyhow!(web::explain(err, CONNECT_TIMEOUT, TRANSFER_TIMEOUT)),
         })?
         .response;
     if !response.status().is_success() {

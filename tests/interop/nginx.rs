@@ -38,22 +38,19 @@ fn nginx(test: &str) -> Option<Nginx> {
         payload.write_data(&root);
     }
     let (key, certificate) = (dir.join("key"), dir.join("certificate"));
-    let made = Command::new(openssl)
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            "/CN=127.0.0.1",
-            "-keyout",
-        ])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output();
-    assert!(made.is_ok_and(|made| made.status.success()), "openssl made no certificate");
+    // An authority of our own, and what it has signed.
+    for line in [
+        "-keyout ca.key -out ca -subj /CN=ca",
+        "-keyout key -out certificate -subj /CN=us -addext subjectAltName=IP:127.0.0.1 \
+         -addext basicConstraints=critical,CA:FALSE -CA ca -CAkey ca.key",
+    ] {
+        let made = Command::new(&openssl)
+            .args("req -x509 -newkey rsa:2048 -nodes".split(' '))
+            .args(line.split_whitespace())
+            .current_dir(&dir)
+            .output();
+        assert!(made.is_ok_and(|made| made.status.success()), "openssl made no certificate");
+    }
     let [http, https] = [free_port(), free_port()];
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary = temporary.map(|kind| format!("{kind}_temp_path {}/{kind};", dir.display()));
@@ -78,11 +75,18 @@ fn nginx(test: &str) -> Option<Nginx> {
 }
 
 /// A download with nobody but the server.
-fn get(nginx: &Nginx, payload: &Payload, url: &str, more: &[&str]) -> (Process, PathBuf) {
+fn get(
+    nginx: &Nginx,
+    payload: &Payload,
+    url: &str,
+    more: &[&str],
+    authority: Option<&Path>,
+) -> (Process, PathBuf) {
     let work = nginx.dir.join(payload.name);
     let out = work.join("out");
     fs::create_dir_all(&out).expect("making a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_piecemeal"));
+    command.envs(authority.map(|path| ("SSL_CERT_FILE", path)));
     command.arg("get").arg("--dir").arg(&out).args(["--listen", "127.0.0.1", "--web-seed", url]);
     command.args(["--port", &free_port().to_string(), "--no-tracker"]).args(more);
     command.arg(payload.write_torrent(&work, &[]));
@@ -94,7 +98,7 @@ fn serves_every_payload_alone() {
     let Some(nginx) = nginx("serves_every_payload_alone") else { return };
     for payload in Payload::all() {
         let name = payload.name;
-        let (mut process, out) = get(&nginx, payload, &nginx.url, &["--stop-timeout", "30"]);
+        let (mut process, out) = get(&nginx, payload, &nginx.url, &["--stop-timeout", "30"], None);
         let Some(status) = process.wait(DOWNLOAD_TIMEOUT) else {
             panic!("{name}: still at it\n{}", process.log_tail());
         };
@@ -106,14 +110,20 @@ fn serves_every_payload_alone() {
 }
 
 #[test]
-fn is_not_believed_with_a_certificate_that_nobody_signed() {
+fn is_believed_if_somebody_whom_we_know_has_signed_its_certificate() {
     let Some(nginx) = nginx("certificate") else { return };
     let payload = &Payload::all()[0];
-    let (mut process, _) = get(&nginx, payload, &nginx.https, &["--stop-timeout", "2"]);
+    let (mut process, _) = get(&nginx, payload, &nginx.https, &["--stop-timeout", "2"], None);
     let status = process.wait(DOWNLOAD_TIMEOUT).expect("an end");
     let log = process.log_tail();
     assert_eq!(status.code(), Some(3), "{log}");
-    let why = if cfg!(feature = "tls") { "certificate" } else { "no TLS" };
+    let why = if cfg!(feature = "tls") { "has signed its certificate" } else { "no TLS" };
     assert!(log.contains(why), "{log}");
+    let authority = nginx.dir.join("ca");
+    let (mut process, _) = get(&nginx, payload, &nginx.https, &[], Some(&authority));
+    if cfg!(feature = "tls") {
+        let status = process.wait(DOWNLOAD_TIMEOUT).expect("an end");
+        assert!(status.success(), "{}", process.log_tail());
+    }
     let _ = fs::remove_dir_all(&nginx.dir);
 }
