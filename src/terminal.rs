@@ -31,8 +31,8 @@ fn write(text: &str) {
 
 /// The live line. Taken away when it is dropped.
 pub struct Live {
-    /// Lines that are shown.
-    shown: usize,
+    /// How many columns each of the lines takes that are shown.
+    shown: Vec<usize>,
     due: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Live {
     /// `None` where standard error is no terminal that a line can be drawn over on.
     pub fn new() -> Option<Live> {
         let term = std::env::var_os("TERM").is_none_or(|term| term != "dumb" && !term.is_empty());
-        (term && stderr().is_terminal()).then(|| Live { shown: 0, due: Instant::now() })
+        (term && stderr().is_terminal()).then(|| Live { shown: Vec::new(), due: Instant::now() })
     }
 
     /// Draws a line, or some, made for so many columns, unless one was drawn a moment ago.
@@ -54,7 +54,9 @@ impl Live {
             let fitted = |line: &str| for_locale(&fit(&for_locale(line), width)) + "\x1b[K";
             let lines: Vec<String> = line(width).lines().map(fitted).collect();
             let back = self.to_the_first();
-            self.shown = lines.len();
+            // `fitted` adds the escape, which takes none.
+            let text = |line: &String| columns(line.trim_end_matches("\x1b[K"));
+            self.shown = lines.iter().map(text).collect();
             write(&format!("{back}{}\x1b[J", lines.join("\n\r")));
         }
     }
@@ -67,17 +69,17 @@ impl Live {
     }
 
     pub fn clear(&mut self) {
-        if self.shown != 0 {
+        if !self.shown.is_empty() {
             write(&format!("{}\x1b[J", self.to_the_first()));
-            self.shown = 0;
+            self.shown.clear();
         }
     }
 
     /// How the cursor gets to the first of the lines.
     fn to_the_first(&self) -> String {
-        match self.shown {
+        match rows(&self.shown, width()) {
             0 | 1 => "\r".to_owned(),
-            lines => format!("\r\x1b[{}A", lines - 1),
+            rows => format!("\r\x1b[{}A", rows - 1),
         }
     }
 }
@@ -86,6 +88,11 @@ impl Drop for Live {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// The rows that lines of so many columns take: a terminal that was made narrower has wrapped them.
+fn rows(lines: &[usize], width: usize) -> usize {
+    lines.iter().map(|columns| columns.div_ceil(width).max(1)).sum()
 }
 
 /// The columns of the terminal; 80 where there is none.
@@ -226,6 +233,12 @@ mod tests {
         check("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…");
         check("日本語", 0, "");
         check("", 0, "");
+    }
+
+    #[test]
+    fn what_was_drawn_wider_has_become_several_rows() {
+        assert_eq!([80, 79, 40, 39, 26].map(|width| rows(&[79, 0, 40], width)), [3, 3, 4, 6, 7]);
+        assert_eq!(rows(&[], 80), 0);
     }
 
     #[test]

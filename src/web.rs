@@ -245,6 +245,7 @@ pub fn io_text(e: &io::Error) -> String {
         ErrorKind::UnexpectedEof => "the connection ended in the middle of the answer".to_owned(),
         ErrorKind::NetworkUnreachable => "the network is unreachable".to_owned(),
         ErrorKind::HostUnreachable => "the host is unreachable".to_owned(),
+        ErrorKind::NotFound => "there is no such file".to_owned(),
         _ => {
             let text = e.to_string();
             // The standard library has no kind for this one.

@@ -129,7 +129,7 @@ fn standard_input_and_bencode_itself() {
     assert_eq!(accepted(&["decode", "-"], b"i5e\n"), "5\n");
     assert_eq!(accepted(&["decode", "5:hello"], b""), "\"hello\"\n");
     refused(&["show", "-"], b"", &["standard input", "at byte 0"]);
-    refused(&["decode", "5:hell"], b"", &["5:hell", "No such file"]);
+    refused(&["decode", "5:hell"], b"", &["5:hell", "no such file"]);
     refused(&["decode", "-"], b"li1ei007ee", &["at byte 4", "leading zero (BEP 3)"]);
 }
 

@@ -223,7 +223,8 @@ fn is_on(flag: &Flag, value: Option<OsString>) -> Result<bool> {
 fn is_torrent(word: &OsString) -> bool {
     let text = word.to_string_lossy();
     let command = COMMANDS.iter().any(|c| c.name == text || c.aliases.contains(&&*text));
-    let looks = text == "-" || text.contains("://") || text.starts_with("magnet:");
+    // A path is one, even if it leads nowhere.
+    let looks = text == "-" || text.contains('/') || text.starts_with("magnet:");
     !command && (looks || text.ends_with(".torrent") || Path::new(word).is_file())
 }
 

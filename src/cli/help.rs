@@ -75,7 +75,8 @@ fn one(command: &Command, kind: Help) -> String {
 
 /// What is said before the first pause.
 fn first_words(help: &str) -> &str {
-    help.split([';', ':', '(']).next().unwrap_or_default().trim_end()
+    let pauses = [";", ": ", " ("].into_iter().filter_map(|pause| help.find(pause));
+    &help[..pauses.min().unwrap_or(help.len())]
 }
 
 /// A term and its text, which goes on below itself.

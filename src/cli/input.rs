@@ -88,7 +88,7 @@ fn has_scheme(url: &str, scheme: &str) -> bool {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let file = File::open(path).map_err(|err| anyhow!(web::io_text(&err)))?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         bail!("a folder, and not a file");
