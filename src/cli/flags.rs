@@ -407,8 +407,8 @@ mod tests {
         assert_eq!((a.operands.len(), a.no_date, a.source), (1, true, Some("tag".to_owned())));
         assert!(read("get -M x").no_port_map && !read("get -m --portmap x").no_port_map);
         assert!(!read("get --no-uplimit --sequential-download x").no_port_map);
-        let a = read("--enable-dht=false --bt-enable-lpd --enable-peer-exchange=false -T x get");
-        assert_eq!((a.no_dht, a.no_lsd, a.no_pex, a.operands.len()), (true, false, true, 1));
+        let a = read("--enable-dht=false --bt-enable-lpd --enable-peer-exchange=false -T x");
+        assert_eq!((a.no_dht, a.no_lsd, a.no_pex, a.command), (true, false, true, "get"));
         let said = |line: &str| format!("{:#}", args(line).unwrap_err());
         for (line, instead) in [
             ("create -s 256 x", "--select-file belongs to get, seed, verify, not to create: --so"),

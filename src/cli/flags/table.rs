@@ -137,7 +137,7 @@ pub const FLAGS: &[Flag] = &[
         set: |_, _| Ok(()) },
     Flag { long: "torrent-file", short: Some('T'), aliases: &[], value: Some("TORRENT"), on: &["get"],
         help: "the TORRENT itself, as aria2c has it",
-        set: |a, v| { a.operands.extend(v.raw); Ok(()) } },
+        set: |a, v| { if a.command.is_empty() { a.command = "get" } a.operands.extend(v.raw); Ok(()) } },
     Flag { long: "input", short: None, aliases: &[], value: Some("PATH"), on: &["create"],
         help: "the PATH itself, as imdl has it",
         set: |a, v| { a.operands.extend(v.raw); Ok(()) } },
