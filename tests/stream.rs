@@ -14,6 +14,7 @@ use support::own_ip;
 use support::place::Place;
 use support::run::{LIMIT, Run, binary};
 use support::seeder::{Seed, Seeder};
+use support::web::{Manner, Server};
 
 const MIB: usize = 1 << 20;
 
@@ -267,6 +268,31 @@ fn slow_and_silent_peers_do_not_hold_up_the_reader() {
     assert!(longest < Duration::from_millis(2500), "{longest:?}");
     // What those two hold is asked again, and more when the machine is in a hurry.
     assert!(wasted < fixture.data.len() as u64 / 4, "{wasted}");
+}
+
+/// A web server took the head of the stream, and then the next piece again and again: whoever is
+/// quicker, peer or server, must get the reader over it.
+#[test]
+fn a_slow_web_server_does_not_hold_up_the_reader() {
+    let fixture = Recipe::file("film.mkv", 12 * MIB).piece_length(128 << 10).make();
+    let rate = 4 << 20;
+    for with_peer in [true, false] {
+        let place = Place::new(&fixture);
+        let slow = Server::start(&fixture, Manner::Slow(20_000));
+        let quick = Server::start(&fixture, Manner::Slow(rate));
+        let seeder = Seed::default().at(own_ip()).rate(rate).start(&fixture);
+        let (slow, quick) = (slow.url(), quick.url());
+        let (mut args, mut peers) = (vec!["-q", "--web-seed", &slow], vec![&seeder]);
+        if !with_peer {
+            peers.clear();
+            args.extend(["--web-seed", &quick]);
+        }
+        let mut viewer = Viewer::start(&place, &args, &peers);
+        let (first, longest) = longest_wait(&mut viewer, &fixture);
+        assert_eq!(viewer.ends(), Some(0));
+        eprintln!("with a peer: {with_peer}: first byte after {first:?}, longest wait {longest:?}");
+        assert!(first.max(longest) < Duration::from_millis(2500), "{first:?}, {longest:?}");
+    }
 }
 
 #[test]
