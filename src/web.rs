@@ -75,22 +75,43 @@ pub fn config(proxy: Option<&Proxy>) -> ConfigBuilder<AgentScope> {
 /// The certificates of those whom the user trusts instead of Mozilla's list: a private authority.
 #[cfg(feature = "tls")]
 fn authorities() -> Result<Option<Vec<ureq::tls::Certificate<'static>>>, String> {
-    use ureq::tls::{PemItem, parse_pem};
     let Some(path) = std::env::var_os(CERTIFICATES).filter(|path| !path.is_empty()) else {
         return Ok(None);
     };
     let shown = clipped(&path.to_string_lossy(), SHOWN_MAX);
-    let text = std::fs::read(&path)
+    let text = std::fs::read_to_string(&path)
         .map_err(|e| format!("{CERTIFICATES}: cannot read {shown}: {}", io_text(&e)))?;
-    let certificate = |item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    };
-    let found: Vec<_> = parse_pem(&text).filter_map(certificate).collect();
+    // RFC 7468; what is said between the certificates does not count.
+    let parts = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let bodies = parts.filter_map(|part| part.split("-----END").next());
+    let found = bodies.map(|body| ureq::tls::Certificate::from_der(&base64(body)).to_owned());
+    let found: Vec<_> = found.collect();
     if found.is_empty() {
         return Err(format!("{CERTIFICATES}: {shown} has no certificate (PEM)"));
     }
     Ok(Some(found))
+}
+
+/// What base64 stands for (RFC 4648); what is no letter of it is passed over.
+#[cfg(feature = "tls")]
+fn base64(text: &str) -> Vec<u8> {
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0u32, 0);
+    for letter in text.bytes() {
+        let six = match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => continue,
+        };
+        (bits, count) = (bits << 6 | u32::from(six), count + 6);
+        if 8 <= count {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
 }
 
 /// Whether the environment's proxy, if there is one, can be used: one that cannot would be passed by,
@@ -305,6 +326,15 @@ mod tests {
         assert_eq!(place("https://u:p@t.example:8/key/announce?k=1"), "https://t.example:8");
         assert_eq!(place("udp://t.example:80?k=1"), "udp://t.example:80");
         assert_eq!(place("\x1b[31m"), "\\u{1b}[31m");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn base64_is_read_whatever_the_lines() {
+        for (text, bytes) in [("Zg==", &b"f"[..]), ("Zm8=", b"fo"), ("Zm\r\n9v\n", b"foo")] {
+            assert_eq!(base64(text), bytes);
+        }
+        assert_eq!(base64("+/+/"), [0xfb, 0xff, 0xbf]);
     }
 
     #[test]
