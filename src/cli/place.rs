@@ -56,7 +56,8 @@ pub fn place(args: &Args, torrent: Arc<Metainfo>, offered: Selection) -> Result<
     };
     let wanted = if args.select.is_all() { &offered } else { &args.select };
     let layout = layout.select(wanted).map_err(|err| Misuse(err.to_string()))?;
-    let is_file = |out: &&PathBuf| !is_folder(&below(args, out));
+    // A torrent that is a folder stays one, though it has one file only.
+    let is_file = |out: &&PathBuf| !wanted.is_all() && !is_folder(&below(args, out));
     let layout = match args.out.as_ref().filter(is_file) {
         Some(_) if !streams && !layout.torrent().single && layout.only_file().is_some() => {
             layout.renamed()?
