@@ -412,9 +412,15 @@ impl Swarm {
         self.picker.have()
     }
 
-    /// Bytes of wanted pieces that are not verified yet.
+    /// Bytes of pieces that are not verified, those included that nobody wants: a partial seed is no
+    /// seed (BEP 21).
     pub fn left(&self) -> u64 {
-        self.picker.wanted_bytes().1
+        let (geometry, have) = (self.picker.geometry(), self.have());
+        let whole = u64::from(have.count()) * u64::from(geometry.piece_length());
+        let last = geometry.pieces() - 1;
+        let short = geometry.piece_length() - geometry.piece_len(last);
+        let here = whole - if have.contains(last) { u64::from(short) } else { 0 };
+        geometry.total_length() - here
     }
 
     /// Whether every wanted piece is verified. If not all pieces are wanted that makes us a partial

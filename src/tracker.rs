@@ -77,6 +77,8 @@ pub enum Event {
     Completed = 1,
     Started = 2,
     Stopped = 3,
+    /// As none, of a partial seed (BEP 21); over UDP it has libtorrent's number.
+    Paused = 4,
 }
 
 /// The word for it in an HTTP announce; a regular one has none.
@@ -87,6 +89,7 @@ impl fmt::Display for Event {
             Event::Completed => "completed",
             Event::Started => "started",
             Event::Stopped => "stopped",
+            Event::Paused => "paused",
         })
     }
 }

@@ -17,6 +17,7 @@ use support::own_ip;
 use support::place::Place;
 use support::run::{LIMIT, Run};
 use support::seeder::Seed;
+use support::tracker::Tracker;
 
 fn tree() -> Fixture {
     Recipe::tree("tree")
@@ -333,4 +334,19 @@ fn some_hundreds_of_ten_thousand_files() {
         assert!(fs::read(path).expect("there") == fixture.data[range], "{}", path.display());
     }
     assert!(seeder.most_often() <= 1, "a block was fetched twice");
+}
+
+/// A partial seed is no seed (BEP 21): trackers hear of all that is missing.
+#[test]
+fn trackers_hear_what_the_whole_torrent_lacks() {
+    let fixture = tree();
+    let tracker = Tracker::start(&[]);
+    let place = Place::with_trackers(&fixture, &[&[&tracker.http()]]);
+    get(&fixture, &place, &["-s", "2"]);
+    let have: usize =
+        pieces_of(&fixture, &[2]).into_iter().map(|piece| fixture.piece_range(piece).len()).sum();
+    let told: Vec<_> = tracker.announces().into_iter().map(|a| (a.event, a.left)).collect();
+    let left = (fixture.data.len() - have) as u64;
+    let expected = [("started", fixture.data.len() as u64), ("stopped", left)];
+    assert_eq!(told, expected.map(|(event, left)| (event.to_owned(), left)));
 }

@@ -153,7 +153,8 @@ impl Finders {
     }
 
     /// What trackers will be told, in bytes.
-    pub fn post(&self, left: u64, downloaded: u64, uploaded: u64) {
+    pub fn post(&self, left: u64, downloaded: u64, uploaded: u64, paused: bool) {
+        self.totals.paused.store(paused, Ordering::Relaxed);
         self.totals.left.store(left, Ordering::Relaxed);
         self.totals.downloaded.store(downloaded, Ordering::Relaxed);
         self.totals.uploaded.store(uploaded, Ordering::Relaxed);

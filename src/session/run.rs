@@ -352,7 +352,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
     /// What the trackers will be told.
     fn post_totals(&self) {
         let swarm = &self.swarm;
-        self.finders.post(swarm.left(), swarm.downloaded(), swarm.uploaded());
+        let left = swarm.left();
+        let paused = left != 0 && swarm.complete_for_us();
+        self.finders.post(left, swarm.downloaded(), swarm.uploaded(), paused);
     }
 
     /// Carries out what the swarm has decided, until it has decided nothing more.

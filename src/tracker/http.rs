@@ -168,6 +168,8 @@ mod tests {
             &peer_id=-PM0100-abcdefghijkl&port=6881&uploaded=1&downloaded=18446744073709551615\
             &left=3&compact=1&numwant=50&key=000000AB";
         assert_eq!(announce_query(&announce), expected);
+        announce.event = Event::Paused;
+        assert_eq!(announce_query(&announce), format!("{expected}&event=paused"));
         announce.event = Event::Started;
         announce.tracker_id = Some(b"a&b".to_vec());
         assert_eq!(announce_query(&announce), format!("{expected}&event=started&trackerid=a%26b"));

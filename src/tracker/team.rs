@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,8 @@ pub struct Totals {
     pub uploaded: AtomicU64,
     pub downloaded: AtomicU64,
     pub left: AtomicU64,
+    /// Something is left, and nothing of it is wanted.
+    pub paused: AtomicBool,
     /// The port that a router has opened for us; 0 while it has not, and ours counts.
     pub outside_port: AtomicU16,
 }

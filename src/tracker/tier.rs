@@ -223,6 +223,10 @@ impl Tier {
     }
 
     fn announce(&self, who: usize, event: Event) -> Announce {
+        let event = match event {
+            Event::None if self.totals.paused.load(Relaxed) => Event::Paused,
+            event => event,
+        };
         Announce {
             info_hash: self.me.info_hash,
             peer_id: self.me.peer_id,

@@ -237,7 +237,7 @@ impl Timetable {
             Some(Event::Started) => tracker.is_started = true,
             Some(Event::Completed) => tracker.is_completed = true,
             Some(Event::Stopped) => tracker.is_stopped = true,
-            Some(Event::None) | None => {}
+            Some(Event::None | Event::Paused) | None => {}
         }
     }
 
