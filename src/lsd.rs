@@ -61,7 +61,7 @@ pub struct Lsd {
 
 impl Lsd {
     /// Announces that this torrent is to be had at `port`, at all interfaces or only at that of the
-    /// address where we listen. `report` runs on the threads, once for each address found. A family
+    /// address where we listen. `report` runs on the threads, for each address as it is heard. A family
     /// that the machine lacks is left out.
     pub fn start(
         info_hash: Sha1,
