@@ -338,3 +338,40 @@ impl<'a, R: Fn(Report)> Node<'a, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::krpc::{Contact, NodeId};
+
+    /// So that one that is killed has not learnt in vain.
+    #[test]
+    fn the_table_is_saved_while_the_node_runs() {
+        let folder = std::env::temp_dir().join(format!("piecemeal-node-{}", std::process::id()));
+        let cache = folder.join("dht");
+        let home = "127.0.0.1".parse().expect("an address");
+        let sockets = Sockets::open(Some(home), 0).expect("a socket");
+        let (sender, inputs) = bounded(INPUTS_MAX);
+        let (commands, orders) = bounded(COMMANDS_MAX);
+        let bootstrap = Some(Vec::new());
+        let config = Config { bootstrap, cache: Some(cache.clone()), ..Config::default() };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut node = Node::new(config, &sockets, sender, |_| {});
+                let known = Contact { id: NodeId([1; 20]), addr: ([127, 0, 0, 1], 9).into() };
+                node.dht.knows([known], Instant::now());
+                node.save_at = Instant::now();
+                node.run(inputs, orders);
+            });
+            commands.send(Command::MorePeers(Sha1([0; 20]))).expect("it runs, and wakes");
+            let limit = Instant::now() + Duration::from_secs(20);
+            while !cache.exists() {
+                assert!(Instant::now() < limit, "it is not saved");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            drop(commands);
+        });
+        assert_eq!(cache::load(&cache).nodes.len(), 1);
+        std::fs::remove_dir_all(&folder).expect("a folder to remove");
+    }
+}
