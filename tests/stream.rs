@@ -274,7 +274,8 @@ fn slow_and_silent_peers_do_not_hold_up_the_reader() {
 /// quicker, peer or server, must get the reader over it.
 #[test]
 fn a_slow_web_server_does_not_hold_up_the_reader() {
-    let fixture = Recipe::file("film.mkv", 12 * MIB).piece_length(128 << 10).make();
+    // Not the torrent of another test, whose peers would be found on the local network.
+    let fixture = Recipe::file("show.mkv", 12 * MIB).piece_length(128 << 10).make();
     let rate = 4 << 20;
     for with_peer in [true, false] {
         let place = Place::new(&fixture);
