@@ -4,8 +4,8 @@
 //!
 //! * **While we lack pieces**, the peers that gave us most over the last seconds are unchoked (*tit
 //!   for tat*), as soon as they give, and one more, whatever it gave: the *optimistic unchoke*, so
-//!   that we find better peers and newcomers get their first piece. It moves on every third round,
-//!   and after one if it had something for us and gave nothing; newcomers are three times as likely
+//!   that we find better peers and newcomers get their first piece. It moves on every thirty seconds
+//!   ([`OPTIMISTIC_INTERVAL`]), and after one round if it had something for us and gave nothing; newcomers are three times as likely
 //!   to get it. Who owes us blocks for long (*snubs* us) gets nothing but that.
 //! * **As a seed** there is nothing to get, so everybody has a turn: who was served least recently
 //!   comes first, and stays for [`TURN`].
@@ -13,6 +13,9 @@
 //! A round is [`ROUND`] long; in between free places are filled at once, since a place that waits is
 //! bandwidth lost. How many places there are follows from the rate that goes out ([`Places`]): each
 //! should be worth something to who has it.
+//!
+//! To see what these rules are worth: `piecemeal lab newcomers`, and `lab tit-for-tat`
+//! ([`lab::scenario`](crate::lab::scenario)).
 //!
 //! Layer: decisions. Pure; owned by the swarm.
 
@@ -26,8 +29,18 @@ use crate::units::size;
 /// How often the places are given anew (BEP 3: ten seconds, so that TCP can reach its rate).
 pub const ROUND: Duration = Duration::from_secs(10);
 
-/// The optimistic unchoke moves on with every third round.
-const OPTIMISTIC_ROUNDS: u32 = 3;
+/// How often the optimistic unchoke moves on (BEP 3: thirty seconds). The longer, the longer newcomers
+/// wait for their first piece; the shorter, the less a peer has of its place before it is taken away.
+/// `piecemeal lab newcomers` measures the wait: change this number, and play it again.
+pub const OPTIMISTIC_INTERVAL: Duration = Duration::from_secs(30);
+
+/// In rounds: the places are given anew at the end of one only.
+const OPTIMISTIC_ROUNDS: u32 = (OPTIMISTIC_INTERVAL.as_secs() / ROUND.as_secs()) as u32;
+
+const _: () = assert!(
+    OPTIMISTIC_ROUNDS != 0 && OPTIMISTIC_INTERVAL.as_secs().is_multiple_of(ROUND.as_secs()),
+    "the interval is a number of rounds"
+);
 
 /// How long a seed serves a peer before another one gets its place.
 const TURN: Duration = Duration::from_secs(20);
@@ -134,6 +147,8 @@ pub struct Choker {
     /// When a seed served a peer last.
     served: BTreeMap<ConnId, Instant>,
     optimistic: Option<ConnId>,
+    /// Whether somebody who gives nothing is tried at all.
+    tries: bool,
     rounds: u32,
     next_round: Instant,
     rng: fastrand::Rng,
@@ -145,10 +160,16 @@ impl Choker {
             unchoked: BTreeMap::new(),
             served: BTreeMap::new(),
             optimistic: None,
+            tries: true,
             rounds: 0,
             next_round: now + ROUND,
             rng,
         }
+    }
+
+    /// Without the optimistic unchoke, if so.
+    pub fn without_optimistic(self, left_out: bool) -> Choker {
+        Choker { tries: !left_out, ..self }
     }
 
     pub fn is_unchoked(&self, conn: ConnId) -> bool {
@@ -246,6 +267,9 @@ impl Choker {
         let stays = tried
             .is_some_and(|c| !c.offers || self.since(c.conn).is_some_and(|at| now < at + ROUND));
         if stays && !self.rounds.is_multiple_of(OPTIMISTIC_ROUNDS) {
+            return;
+        }
+        if !self.tries {
             return;
         }
         let chances = |c: &&Contender| if c.age < NEWCOMER { NEWCOMER_CHANCES } else { 1 };

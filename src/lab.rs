@@ -13,7 +13,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `scenario` | the swarms, and what they teach |
+//! | [`scenario`] | the swarms, and what they teach |
 //! | `nature` | what a peer is, and what happens to the network |
 //! | `world`, `link` | the network and the clock |
 //! | `record` | what happened |
@@ -33,10 +33,16 @@ pub mod world;
 mod link;
 mod nature;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use outcome::Outcome;
 use record::Moment;
 use scenario::{Scenario, Variant};
 use world::{Kind, World};
+
+use crate::geometry::Geometry;
+use crate::swarm::Without;
 
 /// A variant, after it was played.
 pub struct Played {
@@ -47,9 +53,49 @@ pub struct Played {
     pub received: Vec<Vec<u64>>,
 }
 
+/// So many pieces a torrent has at most, about, unless the user says otherwise.
+const PIECES: u64 = 2048;
+
+/// What the user turns: it holds for every variant of a scenario.
+#[derive(Debug, Clone, Default)]
+pub struct Knobs {
+    /// Left out at everybody.
+    pub without: Without,
+    /// Of every leecher, and of the seed, in bytes a second.
+    pub up: Option<f64>,
+    pub down: Option<f64>,
+    pub seed_up: Option<f64>,
+    /// Of the torrent, and of a piece, in bytes.
+    pub size: Option<u64>,
+    pub piece_length: Option<u32>,
+}
+
+impl Knobs {
+    fn turn(&self, variant: &mut Variant) {
+        let size = self.size.unwrap_or(variant.geometry.total_length());
+        // A larger torrent has larger pieces too, or its pieces were too many to play.
+        let least = (size / PIECES).next_power_of_two() as u32;
+        let piece_length = self.piece_length.unwrap_or(variant.geometry.piece_length().max(least));
+        if let Some(geometry) = Geometry::new(size, piece_length) {
+            variant.geometry = geometry;
+        }
+        for nature in &mut variant.natures {
+            nature.without = nature.without.and(self.without);
+            let (up, down) = match nature.kind {
+                Kind::Seed => (self.seed_up, self.seed_up),
+                _ => (self.up, self.down),
+            };
+            nature.up = up.unwrap_or(nature.up);
+            nature.down = down.unwrap_or(nature.down);
+        }
+    }
+}
+
 /// Plays all variants of a scenario, with the same seed of the random generator for each.
-pub fn play(scenario: &Scenario, peers: Option<usize>, rng: u64) -> Vec<Played> {
-    (scenario.variants)(peers).into_iter().map(|variant| play_one(variant, rng)).collect()
+pub fn play(scenario: &Scenario, peers: Option<usize>, knobs: &Knobs, rng: u64) -> Vec<Played> {
+    let mut variants = (scenario.variants)(peers);
+    variants.iter_mut().for_each(|variant| knobs.turn(variant));
+    variants.into_iter().map(|variant| play_one(variant, rng)).collect()
 }
 
 fn play_one(variant: Variant, rng: u64) -> Played {
@@ -77,9 +123,27 @@ impl Played {
         self.count(|moment| matches!(moment, Moment::Corrupt { .. }))
     }
 
-    /// Decisions whose text begins so.
-    pub fn decisions(&self, start: &str) -> usize {
-        self.count(|m| matches!(m, Moment::Decided { text, .. } if text.starts_with(start)))
+    /// How many nodes banned somebody, of how many that could have.
+    pub fn banned_by(&self) -> (usize, usize) {
+        let bans = self.world.record.moments.iter().filter_map(|(_, moment)| match moment {
+            Moment::Decided { node, text, .. } if text.starts_with("ban ") => Some(*node),
+            _ => None,
+        });
+        let bans: BTreeSet<usize> = bans.collect();
+        (bans.len(), self.outcome.of)
+    }
+
+    /// Blocks that came between two moments to nodes before this one, and to the others.
+    pub fn blocks_between(&self, [from, until]: [Duration; 2], first: usize) -> [usize; 2] {
+        let mut sums = [0; 2];
+        for (at, moment) in &self.world.record.moments {
+            if let Moment::Block { to, .. } = moment
+                && (from..until).contains(at)
+            {
+                sums[usize::from(first <= *to)] += 1;
+            }
+        }
+        sums
     }
 
     fn count(&self, what: impl Fn(&Moment) -> bool) -> usize {

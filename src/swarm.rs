@@ -309,7 +309,7 @@ struct Dial {
 impl Swarm {
     /// A swarm for a torrent of which these pieces are here already.
     pub fn new(config: Config, have: Bitfield, mut rng: fastrand::Rng, now: Instant) -> Swarm {
-        let choker = Choker::new(rng.fork(), now);
+        let choker = Choker::new(rng.fork(), now).without_optimistic(config.without.optimistic);
         let mut picker = Picker::new(config.geometry, have, rng.fork());
         if let Some(wanted) = &config.wanted {
             picker = picker.wanting(wanted.clone());

@@ -39,7 +39,40 @@ fn every_scenario_has_figures_and_a_lesson() {
 #[test]
 fn what_is_unknown_is_said() {
     let ended = Run::piecemeal(&["lab", "gold-rush"]).run().expect(2);
-    assert!(ended.stderr.contains("piecemeal lab lists them"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("piecemeal lab --list names them"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_cannot_be_played_is_said() {
+    for (args, said) in [
+        (["--peers", "500"], "expected 2 to 200"),
+        (["--without", "sharing"], "expected some of rarest-first, endgame"),
+        (["--up", "0"], "expected 1K to 1G"),
+        (["--size", "3"], "expected 64K to 1G"),
+        (["--piece-length", "100"], "expected 16384 or more"),
+    ] {
+        let ended = Run::piecemeal(&[&["lab", "one-seed"], &args[..]].concat()).run().expect(2);
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_user_turns_the_knobs() {
+    let with = lab(&["one-seed", "--rng", "1", "--size", "1M", "--up", "1M", "--json"]);
+    let without = lab(&[
+        "one-seed",
+        "--rng",
+        "1",
+        "--size",
+        "1M",
+        "--up",
+        "1M",
+        "--json",
+        "--without",
+        "rationing,endgame",
+    ]);
+    assert!(with.contains("\"up\":1048576") && with != without, "{with}");
+    assert_eq!(lab(&["--list"]), lab(&[]));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use value::Value;
 use crate::address_book::Source;
 use crate::dial::Dialler;
 use crate::hostport::HostPort;
+use crate::lab::Knobs;
 use crate::proxy::Proxy;
 use crate::select::Selection;
 
@@ -71,6 +72,7 @@ pub struct Args {
     /// Of the lab.
     pub rng: Option<u64>,
     pub leechers: Option<u16>,
+    pub lab: Knobs,
     pub html: Option<PathBuf>,
     pub sequential: bool,
     /// Bytes a second; 0 means no limit.

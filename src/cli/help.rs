@@ -178,7 +178,8 @@ pub fn examples(command: &str) -> &'static [&'static str] {
         ],
         "handshake" => &["piecemeal handshake x.torrent 192.0.2.7:6881"],
         "lab" => &[
-            "piecemeal lab",
+            "piecemeal lab --list",
+            "piecemeal lab newcomers --without optimistic",
             "piecemeal lab free-riders --rng 1",
             "piecemeal lab one-seed --html run.html",
         ],

@@ -11,35 +11,40 @@ use super::output::Output;
 use super::{Exit, Misuse};
 use crate::json::Object;
 use crate::lab::scenario::{SCENARIOS, Scenario, seconds};
-use crate::lab::{self, Played, live, outcome, page};
+use crate::lab::{self, Knobs, Played, live, outcome, page};
 use crate::printable::clipped;
 use crate::units::size;
 
-/// Leechers at most: the sum of their decisions is what takes the time.
-const PEERS_MAX: usize = 200;
+/// Of the torrent: with more a run takes minutes, real ones.
+const SIZE: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+/// Pieces at most, for the same reason.
+const PIECES_MAX: u64 = 16_384;
+
+/// With more variants there would be more tables than anybody reads; `-v` shows them all the same.
+const TABLES_MAX: usize = 3;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let mut out = Output::new();
     let [name] = args.operands.as_slice() else {
-        for scenario in SCENARIOS {
-            match args.json {
-                true => out.line(
-                    Object::new().str("name", scenario.name).str("about", scenario.about).done(),
-                )?,
-                false => out.line(format!("{:<16} {}", scenario.name, scenario.about))?,
-            }
-        }
+        list(&mut out, args.json)?;
         out.finish()?;
         return Ok(Exit::Done);
     };
+    if args.list {
+        return Err(Misuse("--list names the scenarios; it takes none".to_owned()).into());
+    }
     let name = name.to_string_lossy();
     let known = SCENARIOS.iter().find(|scenario| scenario.name == name);
     let scenario = known.ok_or_else(|| {
-        Misuse(format!("no scenario {}; piecemeal lab lists them", clipped(&name, 40)))
+        Misuse(format!("no scenario {}; piecemeal lab --list names them", clipped(&name, 40)))
     })?;
-    let peers = args.leechers.map(|n| usize::from(n).clamp(2, PEERS_MAX));
+    let peers = args.leechers.map(usize::from);
+    let mut knobs = args.lab.clone();
+    knobs.piece_length = args.piece_length;
+    check(&knobs)?;
     let rng = args.rng.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let runs = lab::play(scenario, peers, rng);
+    let runs = lab::play(scenario, peers, &knobs, rng);
     if let Some(path) = &args.html {
         std::fs::write(path, page::page(scenario, rng, &runs))
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -54,28 +59,65 @@ pub fn run(args: &Args) -> Result<Exit> {
         if watched && let Some(run) = runs.last() {
             live::replay(run);
         }
-        report(&mut out, scenario, rng, &runs)?;
+        report(&mut out, scenario, rng, &runs, args.verbose != 0)?;
     }
     out.finish()?;
     Ok(Exit::Done)
 }
 
+fn list(out: &mut Output, json: bool) -> Result<()> {
+    for scenario in SCENARIOS {
+        match json {
+            true => out.line(
+                Object::new().str("name", scenario.name).str("about", scenario.about).done(),
+            )?,
+            false => out.line(format!("{:<16} {}", scenario.name, scenario.about))?,
+        }
+    }
+    Ok(())
+}
+
+/// What no line of the table of flags can see alone.
+fn check(knobs: &Knobs) -> Result<()> {
+    if let Some(size) = knobs.size
+        && !SIZE.contains(&size)
+    {
+        return Err(Misuse(format!("--size {size}: expected 64K to 1G")).into());
+    }
+    // Sizes of the scenarios' own are below that.
+    let size = knobs.size.unwrap_or(96 << 20);
+    if let Some(length) = knobs.piece_length
+        && !(16 << 10 <= length && size.div_ceil(u64::from(length)) <= PIECES_MAX)
+    {
+        let least = (size / PIECES_MAX).max(16 << 10);
+        return Err(Misuse(format!("--piece-length {length}: expected {least} or more")).into());
+    }
+    Ok(())
+}
+
 /// The tables, and the lesson.
-fn report(out: &mut Output, scenario: &Scenario, rng: u64, runs: &[Played]) -> Result<()> {
+fn report(
+    out: &mut Output,
+    scenario: &Scenario,
+    rng: u64,
+    runs: &[Played],
+    all: bool,
+) -> Result<()> {
     out.line(format!("{}: {} (--rng {rng})", scenario.name, scenario.about))?;
-    if let [run] = runs {
+    for run in runs.iter().filter(|_| all || runs.len() <= TABLES_MAX) {
         out.line("")?;
+        out.line(format!("{}:", run.label))?;
         nodes(out, run)?;
     }
     out.line("")?;
     out.line(format!(
-        "{:<22} {:>8} {:>8} {:>8} {:>6} {:>7} {:>7} {:>9}",
+        "{:<24} {:>8} {:>8} {:>8} {:>6} {:>7} {:>7} {:>9}",
         "", "bound", "last", "mean", "of it", "copies", "wasted", "completed"
     ))?;
     for run in runs {
         let o = &run.outcome;
         out.line(format!(
-            "{:<22} {:>8} {:>8} {:>8} {:>4.0} % {:>7.2} {:>7} {:>9}",
+            "{:<24} {:>8} {:>8} {:>8} {:>4.0} % {:>7.2} {:>7} {:>9}",
             run.label,
             seconds(o.bound),
             seconds(o.last),

@@ -43,15 +43,11 @@ struct Scene<'a> {
 pub fn replay(run: &Played) {
     let end = run.world.record.end();
     let pieces = run.world.geometry.pieces();
-    let start = |node: &super::world::Node| match node.nature.starts_full() {
-        true => Bitfield::full(pieces),
-        false => Bitfield::new(pieces),
-    };
     let nodes = &run.world.nodes;
     let mut scene = Scene {
         run,
         next: 0,
-        have: nodes.iter().map(start).collect(),
+        have: nodes.iter().map(|node| node.nature.start(pieces)).collect(),
         here: vec![false; nodes.len()],
     };
     let frames = TAKES.as_millis() as u32 * HZ / 1000;

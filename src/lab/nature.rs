@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::bitfield::Bitfield;
 use crate::swarm::Without;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +40,24 @@ pub struct Nature {
     /// Rules it does not keep.
     pub without: Without,
     pub in_order: bool,
+    /// It starts with half of the pieces, which half follows from this number: of several in a row
+    /// each lacks what others have.
+    pub half: Option<u32>,
 }
 
 impl Nature {
     /// Whether it has everything from the start.
     pub fn starts_full(&self) -> bool {
         matches!(self.kind, Kind::Seed | Kind::Miser)
+    }
+
+    /// What it has from the start, of so many pieces.
+    pub fn start(&self, pieces: u32) -> Bitfield {
+        match self.half {
+            _ if self.starts_full() => Bitfield::full(pieces),
+            Some(half) => Bitfield::with(pieces, (0..pieces).filter(|p| (p + half) % 6 < 3)),
+            None => Bitfield::new(pieces),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What became of a swarm, and how that compares with what no protocol could beat.
 //!
 //! The bound for N leechers, a file of F bytes, a seed that sends Us and leechers that send Ul and
-//! receive D bytes a second: max(F/Us, N·F/(Us + ΣUl), F/Dmin). The seed must send everything once;
+//! receive D bytes a second, from when the first joins: max(F/Us, N·F/(Us + ΣUl), F/Dmin). The seed must send everything once;
 //! all uplinks together must send N copies; the slowest downlink must receive one.
 //!
 //! Layer: programs. Pure.
@@ -20,7 +20,7 @@ const PATIENCE_MORE: f64 = 60.0;
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub bound: f64,
-    /// When the last honest leecher had everything.
+    /// When the last honest leecher had everything, since the first joined.
     pub last: f64,
     /// The mean times of those who give, and of those who do not.
     pub honest: f64,
@@ -55,14 +55,17 @@ impl fmt::Display for Outcome {
 /// The time in seconds that no protocol can beat.
 pub fn bound(geometry: &Geometry, natures: &[Nature]) -> f64 {
     let size = geometry.total_length() as f64;
-    let seed: f64 = natures.iter().filter(|n| n.kind == Kind::Seed).map(|n| n.up).sum();
+    let seeds = || natures.iter().filter(|n| n.kind == Kind::Seed);
+    let seed: f64 = seeds().map(|n| n.up).sum();
     let wants = |n: &&Nature| matches!(n.kind, Kind::Honest | Kind::Client) && n.leaves.is_none();
     let leechers = || natures.iter().filter(wants);
     // A client gives nothing.
     let up: f64 = leechers().filter(|n| n.kind == Kind::Honest).map(|n| n.up).sum();
-    let down = leechers().map(|n| n.down).fold(f64::INFINITY, f64::min);
-    let n = leechers().count() as f64;
-    (size / seed).max(n * size / (seed + up)).max(size / down)
+    let lacks = |n: &Nature| if n.half.is_some() { size / 2.0 } else { size };
+    let down = leechers().map(|n| lacks(n) / n.down).fold(0.0, f64::max);
+    let all = leechers().map(lacks).sum::<f64>() / (seed + up);
+    let out = if seeds().next().is_some() { size / seed } else { 0.0 };
+    out.max(all).max(down)
 }
 
 /// Plays a swarm until everybody who will ever be done is.
@@ -103,13 +106,16 @@ fn outcome(world: &World, bound: f64) -> Outcome {
     let mean = |times: Vec<f64>| times.iter().sum::<f64>() / times.len() as f64;
     let size = world.geometry.total_length() as f64;
     let done = honest().filter(|node| node.finished.is_some()).count();
+    // From the moment on at which there is something to do: the bound is of that as well.
+    let first = honest().map(|node| node.nature.joins.as_secs_f64()).fold(f64::INFINITY, f64::min);
+    let end = |node: &Node| node.finished.map_or(f64::INFINITY, |at| at.as_secs_f64() - first);
     let received: u64 = honest().map(|node| node.received).sum();
     Outcome {
         bound,
-        last: honest().map(time).fold(0.0, f64::max),
+        last: honest().map(end).fold(0.0, f64::max),
         honest: mean(honest().map(time).collect()),
         riders: mean(of(Kind::FreeRider).map(time).collect()),
-        copies: of(Kind::Seed).map(|node| node.sent as f64).sum::<f64>() / size,
+        copies: of(Kind::Seed).map(|node| node.sent).sum::<u64>() as f64 / size,
         out: world.out.map_or((f64::INFINITY, f64::INFINITY), |(at, sent)| {
             (at.as_secs_f64(), sent as f64 / size)
         }),

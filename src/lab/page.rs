@@ -89,6 +89,12 @@ fn run_json(run: &Played) -> String {
     let mut flows: BTreeMap<(u128, usize, usize), u64> = BTreeMap::new();
     let (mut stored, mut decisions) = (Vec::new(), Vec::new());
     let mut left: BTreeMap<usize, u128> = BTreeMap::new();
+    for (node, known) in run.world.nodes.iter().enumerate() {
+        if known.nature.half.is_some() {
+            let has = known.nature.start(run.world.geometry.pieces());
+            stored.extend(has.iter().map(|piece| format!("[0,{node},{piece}]")));
+        }
+    }
     for (at, moment) in &record.moments {
         let at = ms(*at);
         match moment {

@@ -44,6 +44,8 @@ pub struct Node {
     /// Who sent wrong blocks of pieces that failed.
     blame: BTreeMap<PieceIndex, BTreeSet<ConnId>>,
     pub finished: Option<Duration>,
+    /// When its first block came.
+    pub first_block: Option<Duration>,
     /// Bytes of blocks that went out on its uplink, and that came.
     pub sent: u64,
     pub received: u64,
@@ -120,6 +122,7 @@ impl World {
             partial: BTreeMap::new(),
             blame: BTreeMap::new(),
             finished: None,
+            first_block: None,
             sent: 0,
             received: 0,
             gone: false,
@@ -222,10 +225,7 @@ impl World {
     fn join(&mut self, node: usize) {
         let pieces = self.geometry.pieces();
         let nature = &self.nodes[node].nature;
-        let have = match nature.starts_full() {
-            true => Bitfield::full(pieces),
-            false => Bitfield::new(pieces),
-        };
+        let have = nature.start(pieces);
         let config = Config {
             geometry: self.geometry,
             peer_id: peer_id(node),

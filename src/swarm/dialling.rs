@@ -17,10 +17,18 @@ use crate::wire::message::Message;
 /// We starve when no block came for so long.
 const STARVING: Duration = Duration::from_secs(2);
 
+/// Two fifths of the places are for those who dial us, beyond so many. If all who come first dialled
+/// each other until no place is left, who comes later would find none anywhere, and all that the first
+/// know would reach the others through those few who have room.
+const DIALLED: usize = 20;
+
+/// But not if no block came for so long: nobody may be able to dial us.
+const LONELY: Duration = Duration::from_secs(15);
+
 impl Swarm {
     /// Dials as many addresses as there are places for.
     pub(super) fn dial(&mut self, now: Instant) {
-        while !self.closing() && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
+        while !self.closing() && self.room_to_dial(now) && self.dials.len() < HALF_OPEN_MAX {
             let Some((addr, source)) = self.book.next(now) else { break };
             let conn = self.next_conn();
             self.dials.insert(conn, Dial { addr, incoming: false });
@@ -31,6 +39,19 @@ impl Swarm {
         if !self.closing() && self.places.call_for_more(taken, now) {
             self.actions.push(Action::MorePeers);
         }
+    }
+
+    /// Whether one more may be dialled: some places are for those who dial us.
+    fn room_to_dial(&self, now: Instant) -> bool {
+        let alone = !self.finished && self.last_block + LONELY + self.held_back() <= now;
+        let kept = if alone { 0 } else { self.kept_places() };
+        kept < self.free_places()
+    }
+
+    /// Places for those who dial us.
+    fn kept_places(&self) -> usize {
+        let max = self.config.max_peers;
+        (max * 2 / 5).min(max.saturating_sub(DIALLED))
     }
 
     fn free_places(&self) -> usize {
@@ -214,7 +235,10 @@ impl Swarm {
 
     /// Makes places for those that wait for one, at the cost of peers that give nothing.
     pub(super) fn evict(&mut self, now: Instant) {
-        if self.free_places() != 0 || self.closing() {
+        // Above the places that we fill ourselves there is room for who dials us.
+        let free = self.free_places();
+        let full = free == 0 || (free == self.kept_places() && !self.room_to_dial(now));
+        if !full || self.closing() {
             return;
         }
         let need = match self.last_block + STARVING + self.held_back() <= now {

@@ -303,7 +303,12 @@ impl Swarm {
         let speaks = |peer: &Peer| peer.wants && !peer.has.is_empty();
         self.mute &= !self.peers.values().any(speaks);
         let pieces = self.picker.geometry().pieces();
-        let crowd = alone && !self.mute && !apart && few <= wanting && (0..pieces).any(rare);
+        let crowd = !self.config.without.rationing
+            && alone
+            && !self.mute
+            && !apart
+            && few <= wanting
+            && (0..pieces).any(rare);
         match (crowd, self.rationing.is_some()) {
             (true, false) => {
                 let mut state = Rationing::new(pieces, &mut self.rng);

@@ -96,7 +96,8 @@ fn a_cluster_shares_what_one_machine_has() {
         for super_seed in [false, true] {
             let outcome = cluster(piece_length, super_seed, seed);
             println!("cluster, {}: {outcome}", name(piece_length, super_seed));
-            assert!(outcome.last <= 9.0, "{outcome}");
+            // Since the first of them joined.
+            assert!(outcome.last <= 9.3, "{outcome}");
         }
     }
 }

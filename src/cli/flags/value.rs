@@ -16,6 +16,7 @@ use crate::geometry::PIECE_LEN_MAX;
 use crate::metainfo::url;
 use crate::printable::clipped;
 use crate::proxy::Proxy;
+use crate::swarm::Without;
 use crate::terminal::eprint_line;
 use crate::tracker_server;
 use crate::web;
@@ -180,6 +181,25 @@ impl Value {
                 "--{flag} {text}: expected a power of two from 16K to 1G, such as 262144 or 256K"
             )
         })
+    }
+
+    /// Leaves a rule out of the lab, by its name.
+    pub fn rule(self, without: &mut Without) -> Result<()> {
+        let text = self.text()?;
+        without.leave_out(text.trim()).with_context(|| {
+            format!("--without {text}: expected some of {}", Without::NAMES.join(", "))
+        })
+    }
+
+    /// What a line of the lab carries, in bytes a second.
+    pub fn line(self) -> Result<f64> {
+        let flag = self.flag;
+        let text = self.text()?;
+        let rate = bytes(&text).filter(|rate| (1 << 10..=1 << 30).contains(rate));
+        let rate = rate.with_context(|| {
+            format!("--{flag} {text}: expected 1K to 1G bytes a second, such as 500K")
+        })?;
+        Ok(rate as f64)
     }
 
     /// Bytes a second, with `K`, `M` or `G` for powers of 1024.

@@ -31,6 +31,7 @@ impl World {
                         asked.remove(at);
                         messages.push(Message::Block(span));
                         self.nodes[node].received += u64::from(span.length);
+                        self.nodes[node].first_block.get_or_insert(self.now);
                         let from = self.links[link].nodes[1 - side];
                         self.note(Moment::Block { from, to: node, bytes: span.length });
                         self.assemble(node, conn, span, bad);

@@ -180,3 +180,21 @@ fn one_address_does_not_take_all_places_of_a_swarm() {
     let from_home = (1..=20).filter(|port| knock(&format!("192.168.0.1:{port}"))).count();
     assert_eq!(from_home, 20);
 }
+
+#[test]
+fn two_places_of_five_are_for_those_who_dial_us_unless_nobody_gives() {
+    let mut p = play_with(|config| config.max_peers = 50);
+    // Each at an address of its own: one address does not get all places.
+    for _ in 0..40 {
+        let addr = p.address();
+        p.knows(addr);
+        if let Some(conn) = p.dialled(addr) {
+            p.shakes_hands(conn, addr, p.swarm.peers.len() as u8 + 1, false);
+        }
+    }
+    assert_eq!(p.swarm.peers.len(), 30);
+    let caller = p.address();
+    assert!(p.swarm.incoming(caller, p.now).is_some());
+    p.wait(Duration::from_secs(16));
+    assert!(30 < p.swarm.peers.len() + p.swarm.dials.len(), "no block came for a while");
+}
