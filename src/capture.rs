@@ -11,6 +11,7 @@
 //! 3  to peer    its number  what we sent, likewise
 //! 4  line       0 or a peer a line of the trace: topic, a space, the text (UTF-8)
 //! 5  lost       0           so many records were dropped before this one: u64
+//! 6  end        its number  nothing: the connection is no more
 //! ```
 //!
 //! A record of an unknown kind is to be skipped. A file that ends inside a record was cut off.
@@ -32,6 +33,7 @@ pub enum What {
     ToPeer = 3,
     Line = 4,
     Lost = 5,
+    End = 6,
 }
 
 /// One record.
@@ -66,7 +68,7 @@ impl<'a> Record<'a> {
     pub fn read(bytes: &'a [u8]) -> Option<Record<'a>> {
         let (head, rest) = bytes.split_first_chunk::<HEAD_LEN>()?;
         let word = |at: usize| head[at..at + 4].iter().fold(0, |n, &byte| n << 8 | u32::from(byte));
-        let what = [What::Peer, What::FromPeer, What::ToPeer, What::Line, What::Lost];
+        let what = [What::Peer, What::FromPeer, What::ToPeer, What::Line, What::Lost, What::End];
         Some(Record {
             what: what.into_iter().find(|what| *what as u8 == head[0]),
             conn: word(1),

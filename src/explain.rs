@@ -28,7 +28,7 @@
 mod bencode;
 mod capture;
 mod magnet;
-mod times;
+pub mod times;
 mod udp;
 mod wire;
 

@@ -149,6 +149,20 @@ impl Trace {
         Trace { addr: Some(link.addr), ..self }
     }
 
+    /// The connection is no more; a dial that failed may never have been one.
+    pub fn ends(&self, conn: ConnId) {
+        if let Some((shared, file)) =
+            self.shared.and_then(|shared| Some((shared, shared.file.as_ref()?)))
+        {
+            file.put(What::End, conn.0, shared.start, &[]);
+        }
+    }
+
+    /// A line at the end, which is about all of it.
+    pub fn ending(&self, line: &str) {
+        let _ = writeln!(std::io::stderr(), "{}", printable(line));
+    }
+
     /// A message of a peer or to a peer, and how it goes over the wire (of a block, the header).
     pub fn message(&self, direction: Direction, conn: ConnId, message: &Message, raw: &[u8]) {
         if let Some(shared) = self.shared {

@@ -87,6 +87,10 @@ fn a_trace_says_what_and_why() {
     // One peer alone, with the bytes: a request begins with its length, 13, and its id, 6.
     assert_told(&last, "wire", &["→ request", " | 0000000d06"]);
     assert!(!last.contains("picker"), "{last}");
+    // It ends with where the time went.
+    for part in ["where the time went: #1 127.", "where the time went: the whole run, "] {
+        assert!(last.contains(part), "no {part} in {last}");
+    }
 
     let decode = |args: &[&str]| {
         let text = Run::piecemeal(&["decode"]).args(args).arg(&capture).run().expect(0).stdout;

@@ -18,6 +18,7 @@ use super::place::{self, Place};
 use super::view::View;
 use super::{Exit, Misuse, fetch, one_operand, show, signals};
 use crate::dht_node;
+use crate::hash::Sha1;
 use crate::limit::Limit;
 use crate::magnet::Magnet;
 use crate::metainfo::Metainfo;
@@ -64,8 +65,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         };
     }
     let (input, super_seed) = (input::load(operand, &args.dialler())?, args.super_seed);
-    let recorder = args.trace_file.as_ref().map(|path| Recorder::create(path, input.info_hash()));
-    let recorder = recorder.transpose()?;
+    let recorder = recorder(args, &trace, input.info_hash())?;
     let trace = recorder.as_ref().map_or(trace, |recorder| trace.recorded(recorder));
     // What becomes of a torrent that is known: its place is told, and kept until all is over.
     let (told, known) = bounded(1);
@@ -101,7 +101,7 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         session.stopper().stop();
     }
     let summary = session.join();
-    recorder.map_or(Ok(()), Recorder::finish)?;
+    finish(recorder, &trace)?;
     let summary = summary?;
     view.finish();
     if summary.outcome == Outcome::Complete {
@@ -115,6 +115,22 @@ fn transfer(args: &Args, goal: Option<Goal>, seed_only: bool) -> Result<Exit> {
         }
         exit => job.hook.map_or(Ok(()), |hook| hook.wait(args.json)).and(exit),
     }
+}
+
+/// Who writes the file of the trace, and adds up the times for its end.
+fn recorder(args: &Args, trace: &Trace, info_hash: Sha1) -> Result<Option<Recorder>> {
+    let file = args.trace_file.as_deref();
+    let wanted = file.is_some() || trace.is_shown();
+    wanted.then(|| Recorder::create(file, info_hash)).transpose()
+}
+
+fn finish(recorder: Option<Recorder>, trace: &Trace) -> Result<()> {
+    if let Some(times) = recorder.map(Recorder::finish).transpose()?
+        && trace.is_shown()
+    {
+        times.sentences().for_each(|line| trace.ending(&format!("where the time went: {line}")));
+    }
+    Ok(())
 }
 
 /// What is to be done when all is here, and where that is.

@@ -50,6 +50,7 @@ fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
         "" => String::new(),
         addr => format!("{addr} "),
     };
+    times.record(record);
     let (mut meaning, mut rule) = (String::new(), "");
     match record.what {
         Some(What::Peer) => {
@@ -57,7 +58,6 @@ fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
             let addr = clipped(&String::from_utf8_lossy(addr), 60);
             let how = if *how == 0 { "we dialled it" } else { "it dialled us" };
             meaning = format!("#{conn} is {addr}: {how}");
-            times.begins(conn, addr, record.time);
         }
         Some(what @ (What::FromPeer | What::ToPeer)) => {
             let arrow = if what == What::FromPeer { '←' } else { '→' };
@@ -67,7 +67,6 @@ fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
                     handshake::explained(handshake)
                 }
                 (_, Some(message)) => {
-                    times.message(conn, what == What::FromPeer, &message, record.time);
                     rule = message::about(message.id()).2;
                     message.explained()
                 }
@@ -87,6 +86,7 @@ fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
             let count = payload.iter().take(8).fold(0, |n, &byte| n << 8 | u64::from(byte));
             meaning = format!("{count} records were dropped here: the disk was too slow");
         }
+        Some(What::End) => meaning = format!("#{conn} {peer}is no more"),
         None => meaning.push_str("a record of an unknown kind"),
     }
     let time = format!("{:9.3} s", record.time as f64 / 1e6);

@@ -33,7 +33,7 @@ use crate::listener::Listening;
 use crate::peer::writer::Task;
 use crate::storage::{self, Reading, Writing};
 use crate::stream::{End, Stream};
-use crate::swarm::{Action, Config, Fact, Order, Swarm, TICK};
+use crate::swarm::{Action, Config, Decision, Fact, Order, Swarm, TICK};
 use crate::tracker::Report;
 use crate::units;
 use crate::wait;
@@ -397,6 +397,9 @@ impl<'scope, 'env> Run<'scope, 'env> {
                     let (conn, addr) = decision.peer();
                     let addr = addr.or_else(|| conn.and_then(|conn| self.links.addr(conn)));
                     self.options.trace.about_peer(decision.topic(), conn, addr, &decision);
+                    if let Decision::Drop { conn, .. } = decision {
+                        self.options.trace.ends(conn);
+                    }
                 }
                 // A trace has thousands of these; they would push all else out.
                 if decision.topic() != "picker" {

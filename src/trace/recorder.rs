@@ -1,8 +1,9 @@
-//! The file of `--trace-file`, written aside from everything else. The format is that of
-//! [`capture`](crate::capture).
+//! The file of `--trace-file`, written aside from everything else, and where the time went, for the
+//! end of a `--trace`. The format is that of [`capture`](crate::capture).
 //!
 //! ```text
-//! any thread ── record ──► queue (bounded in records and bytes; full = dropped and counted) ──► file
+//! any thread ── record ──► queue (bounded in records and bytes; full = dropped and counted) ─┬► file
+//!                                                                                           └► times
 //! ```
 //!
 //! Layer: hands. One thread, which owns the file; it ends with [`Recorder::finish`].
@@ -20,6 +21,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::{Record, What};
 use crate::capture::header;
+use crate::explain::times::Times;
 use crate::hash::Sha1;
 
 /// Records that wait for the disk: a moment of a fast download.
@@ -59,14 +61,19 @@ impl Intake {
 /// The thread that writes, and the way to its end.
 pub struct Recorder {
     intake: Intake,
-    thread: JoinHandle<std::io::Result<()>>,
+    thread: JoinHandle<(std::io::Result<()>, Times)>,
 }
 
 impl Recorder {
-    /// A new file, or an old one from its beginning.
-    pub fn create(path: &Path, info_hash: Sha1) -> Result<Recorder> {
-        let file =
-            File::create(path).with_context(|| format!("--trace-file {}", path.display()))?;
+    /// A new file, or an old one from its beginning. Without a path only the times are kept.
+    pub fn create(path: Option<&Path>, info_hash: Sha1) -> Result<Recorder> {
+        let file: Box<dyn Write + Send> = match path {
+            Some(path) => {
+                let created = File::create(path);
+                Box::new(created.with_context(|| format!("--trace-file {}", path.display()))?)
+            }
+            None => Box::new(std::io::sink()),
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let header = header(now.as_micros() as u64, &info_hash.0);
         let (queue, records) = bounded(QUEUE_MAX);
@@ -83,22 +90,25 @@ impl Recorder {
         self.intake.clone()
     }
 
-    /// Waits until all of it is in the file.
-    pub fn finish(self) -> Result<()> {
+    /// Waits until all of it is in the file; where the time went.
+    pub fn finish(self) -> Result<Times> {
         // The one send that may wait: nothing else is going on any more.
         let _ = self.intake.queue.send(None);
-        let done = self.thread.join().map_err(|_| anyhow!("the thread of the trace panicked"))?;
-        done.context("--trace-file: what came last is not in it")
+        let (done, times) =
+            self.thread.join().map_err(|_| anyhow!("the thread of the trace panicked"))?;
+        done.context("--trace-file: what came last is not in it")?;
+        Ok(times)
     }
 }
 
 /// The thread. A disk that fails ends the file, not the session: what still comes is dropped.
 fn write(
-    mut file: BufWriter<File>,
+    mut file: impl Write,
     header: &[u8],
     records: &Receiver<Option<Vec<u8>>>,
     counts: &Counts,
-) -> std::io::Result<()> {
+) -> (std::io::Result<()>, Times) {
+    let mut times = Times::default();
     let mut done = file.write_all(header);
     loop {
         let next = match records.try_recv() {
@@ -119,8 +129,11 @@ fn write(
             done = done.and_then(|()| file.write_all(&lost));
         }
         done = done.and_then(|()| file.write_all(&record));
+        if let Some(record) = Record::read(&record) {
+            times.record(&record);
+        }
     }
-    done.and_then(|()| file.flush())
+    (done.and_then(|()| file.flush()), times)
 }
 
 #[cfg(test)]

@@ -183,6 +183,14 @@ impl Value {
         })
     }
 
+    /// Bytes, with `K` or `M` for powers of 1024.
+    pub fn size(self) -> Result<u32> {
+        let flag = self.flag;
+        let text = self.text()?;
+        let size = bytes(&text).and_then(|size| u32::try_from(size).ok());
+        size.with_context(|| format!("--{flag} {text}: expected a size such as 262144, 256K or 1M"))
+    }
+
     /// Leaves a rule out of the lab, by its name.
     pub fn rule(self, without: &mut Without) -> Result<()> {
         let text = self.text()?;
