@@ -34,6 +34,8 @@ mod wire;
 
 use std::fmt::{self, Write};
 
+pub use bencode::leftover;
+
 use crate::printable::printable_bytes;
 
 /// So many lines are made at most: a torrent may have millions of values, and nobody reads them.

@@ -106,7 +106,10 @@ fn what_is_no_bencode_is_explained() {
     assert!(text.contains(bit), "{text}");
     let json = accepted(&["decode", "--json", "000000050400000102"], b"");
     let start = "{\"kind\":\"messages\",\"bytes\":9,\"fields\":[{\"at\":0,\"len\":9,";
-    assert!(json.starts_with(start) && json.ends_with("\"rule\":\"BEP 3, peer messages\"}]}]}\n"));
+    assert!(json.starts_with(start) && json.ends_with("\"hex\":\"00000102\"}]}]}\n"), "{json}");
+    // All the bytes, however many.
+    let long = [&[0, 0, 0, 209, 5][..], &[0xaa; 208]].concat();
+    assert!(accepted(&["decode", "--json", "-"], &long).contains(&"aa".repeat(208)));
     let magnet = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
     assert!(accepted(&["decode", magnet], b"").contains("exact topic"));
     assert!(
@@ -124,12 +127,33 @@ fn what_is_no_bencode_is_explained() {
 }
 
 #[test]
+fn dumps_are_read_and_what_is_nothing_is_told_apart() {
+    for dump in [
+        "00000000: 0000 000d 0600 0000 0100 0040 0000 0040  .......1...@...@\n00000010: 00  .\n",
+        "00000000  00 00 00 0d 06 00 00 00  01 00 00 40 00 00 00 40  |...|\n00000010  00  |.|\n",
+    ] {
+        let text = accepted(&["decode", "--hex", "-"], dump.as_bytes());
+        assert!(text.contains("request: message 1"), "{text}");
+    }
+    let text = accepted(&["decode", "--as", "messages", "0000000101"], b"");
+    assert!(text.contains("unchoke: message 1"), "{text}");
+    refused(&["decode", "i007e"], b"", &["i007e: no file has this name", "leading zero (BEP 3)"]);
+    refused(&["decode", "abcd"], b"", &["2 bytes of hexadecimal digits need --hex"]);
+    refused(&["decode", "-"], b"hello", &["found 'h'", "--as says what it is: bencode, tracker"]);
+    refused(&["decode", "-"], b"i5ei6e", &["at byte 3: the value ends here, and 3 more bytes"]);
+    let odd = run(&["decode", "d1:b0:1:a0:e"], b"");
+    assert_eq!((odd.status.code(), &odd.stdout[..]), (Some(0), &b"{\"b\":\"\",\"a\":\"\"}\n"[..]));
+    let warned = String::from_utf8(odd.stderr).unwrap();
+    assert!(warned.contains("the key a is out of order (BEP 3"), "{warned}");
+}
+
+#[test]
 fn standard_input_and_bencode_itself() {
     assert!(accepted(&["show", "-"], &torrent("a")).contains("\nLength: 5\n"));
     assert_eq!(accepted(&["decode", "-"], b"i5e\n"), "5\n");
     assert_eq!(accepted(&["decode", "5:hello"], b""), "\"hello\"\n");
     refused(&["show", "-"], b"", &["standard input", "at byte 0"]);
-    refused(&["decode", "5:hell"], b"", &["5:hell", "no such file"]);
+    refused(&["decode", "5:hell"], b"", &["5:hell", "no file has this name"]);
     refused(&["decode", "-"], b"li1ei007ee", &["at byte 4", "leading zero (BEP 3)"]);
 }
 
@@ -195,4 +219,18 @@ fn a_hundred_thousand_files_are_listed_quickly_and_apart() {
     paths.sort_unstable();
     paths.dedup();
     assert_eq!(paths.len(), 100_000);
+}
+
+#[test]
+fn a_peer_that_hangs_up_is_told_from_one_that_is_quiet() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let peer = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut handshake = [0; 68];
+        std::io::Read::read_exact(&mut socket, &mut handshake).unwrap();
+    });
+    let words = [addr.as_str(), "it hung up", "68 bytes, found 0 and the end"];
+    refused(&["handshake", &testdata("tree.torrent"), &addr], b"", &words);
+    peer.join().unwrap();
 }

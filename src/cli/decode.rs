@@ -17,6 +17,8 @@
 //!
 //! Layer: programs.
 
+mod dump;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -29,29 +31,34 @@ use super::Exit;
 use super::flags::Args;
 use super::input;
 use super::output::Output;
-use crate::bencode::{self, DEPTH_MAX, Kind as Form, Value};
+use crate::bencode::{self, DEPTH_MAX, Kind as Form, Rule, Value};
 use crate::dial::Dialler;
-use crate::explain::{Kind, Line, explain, hex};
+use crate::explain::{KINDS, Kind, Line, explain, hex, leftover};
 use crate::json::{self, Object};
 use crate::magnet::Magnet;
 use crate::printable::{clipped, printable};
 
-/// So many bytes of a line of the tree are shown as hexadecimal digits, for people and in JSON.
+/// So many bytes of a line of the tree are shown as hexadecimal digits; in JSON all.
 const HEX_TEXT: usize = 8;
-const HEX_JSON: usize = 64;
 
 /// Shorter digits than these (in bytes) are not taken for hexadecimal input unasked.
 const HEX_LEAST: usize = 8;
 
 pub fn run(args: &Args) -> Result<Exit> {
     let Some(operand) = super::one_operand(args) else { return Ok(Exit::Usage) };
-    let literal = literal(operand, args.hex);
+    // Who says what it is, and it is no bencode, need not say that it is in digits.
+    let as_digits = args.hex || args.decode_as.is_some_and(|kind| !kind.is_bencode());
+    let literal = literal(operand, as_digits);
+    if let (None, Some(why)) = (literal, neither(operand)) {
+        bail!("{}: {why}", input::shown(operand));
+    }
     let bytes = match literal {
         Some(bytes) => bytes.to_vec(),
         None => input::read(operand, &Dialler::default())?,
     };
     let named = || input::shown(operand);
-    let bytes = from_hex(bytes, args.hex).with_context(named)?;
+    let asked = args.hex || literal.is_some_and(|text| as_digits && dump::digits(text).is_some());
+    let bytes = from_hex(bytes, asked).with_context(named)?;
     let kind = args.decode_as.unwrap_or_else(|| Kind::guess(&bytes));
     let for_eyes = literal.is_none() && !args.json && std::io::stdout().is_terminal();
     let wanted = args.explain || args.verbose != 0 || args.decode_as.is_some() || for_eyes;
@@ -69,13 +76,33 @@ pub fn run(args: &Args) -> Result<Exit> {
             printed?;
         }
         let name = kind.name();
-        checked.map_err(|err| anyhow!("{}: as {name}, {err}", named()))?;
+        let hint = hint(args, &bytes);
+        checked.map_err(|err| anyhow!("{}: as {name}, {err}{hint}", named()))?;
         return Ok(Exit::Done);
     }
-    let text = to_json(&bytes).with_context(named)?;
+    let (text, odd) = to_json(&bytes)
+        .map_err(|err| anyhow!("{err:#}{}", hint(args, &bytes)))
+        .with_context(named)?;
+    if let Some(odd) = odd.filter(|_| !args.quiet) {
+        eprintln!("piecemeal: {}: {odd}", named());
+    }
     out.line(text)?;
     out.finish()?;
     Ok(Exit::Done)
+}
+
+/// What is said besides of input that could not be told to be anything.
+fn hint(args: &Args, bytes: &[u8]) -> String {
+    if args.decode_as.is_some() || bencode::decode(bytes).is_ok() {
+        return String::new();
+    }
+    match bencode::decode_prefix(bytes) {
+        Err(err) if err.at == 0 => {
+            let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+            format!("; --as says what it is: {}", names.join(", "))
+        }
+        _ => String::new(),
+    }
 }
 
 /// The operand itself, if it is a value and not the name of a file.
@@ -84,46 +111,37 @@ fn literal(operand: &OsStr, hex: bool) -> Option<&[u8]> {
     if operand.to_str().is_some_and(Magnet::is_link) {
         return Some(bytes);
     }
-    let digits = digits(bytes).is_some_and(|bytes| hex || HEX_LEAST <= bytes.len());
+    let digits = dump::digits(bytes).is_some_and(|bytes| hex || HEX_LEAST <= bytes.len());
     let is_value = digits || bencode::decode(bytes).is_ok();
-    (is_value && Path::new(operand).symlink_metadata().is_err()).then_some(bytes)
+    (is_value && !is_file(operand)).then_some(bytes)
+}
+
+fn is_file(operand: &OsStr) -> bool {
+    Path::new(operand).symlink_metadata().is_ok()
+}
+
+/// Why an operand that names no file is no value either.
+fn neither(operand: &OsStr) -> Option<String> {
+    let text = operand.to_str().filter(|text| *text != "-" && !text.contains("://"))?;
+    if is_file(operand) || text.is_empty() {
+        return None;
+    }
+    let why = match (dump::digits(text.as_bytes()), bencode::decode(text.as_bytes())) {
+        (Some(bytes), _) => format!("{} bytes of hexadecimal digits need --hex", bytes.len()),
+        (None, Err(err)) if !matches!(err.rule, Rule::Start(_)) => format!("as bencode, {err}"),
+        _ => "it is neither bencode nor hexadecimal digits".to_owned(),
+    };
+    Some(format!("no file has this name, and {why}"))
 }
 
 /// What hexadecimal digits stand for, if that is what the input is, and is meant to be.
 fn from_hex(input: Vec<u8>, asked: bool) -> Result<Vec<u8>> {
-    match digits(&input) {
+    match dump::bytes(&input) {
         Some(bytes) if asked => Ok(bytes),
         Some(bytes) if HEX_LEAST <= bytes.len() && bencode::decode(&input).is_err() => Ok(bytes),
-        None if asked => {
-            let digit = |byte: &u8| byte.is_ascii_hexdigit() || is_between(*byte);
-            match input.iter().position(|byte| !digit(byte)) {
-                Some(at) => bail!(
-                    "at byte {at}: expected a hexadecimal digit, found '{}'",
-                    input[at].escape_ascii()
-                ),
-                None => bail!("expected an even number of hexadecimal digits"),
-            }
-        }
+        None if asked => dump::why_not(&input).map(|()| input),
         _ => Ok(input),
     }
-}
-
-/// What may stand between hexadecimal digits.
-fn is_between(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == b':'
-}
-
-fn digits(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut high = None;
-    for &byte in text.iter().filter(|byte| !is_between(**byte)) {
-        let digit = char::from(byte).to_digit(16)? as u8;
-        match high.take() {
-            None => high = Some(digit),
-            Some(high) => bytes.push(high << 4 | digit),
-        }
-    }
-    (high.is_none() && !bytes.is_empty()).then_some(bytes)
 }
 
 pub(super) fn print_tree(out: &mut Output, bytes: &[u8], kind: Kind, all: bool) -> Result<()> {
@@ -151,18 +169,22 @@ fn tree_line(line: &Line) -> String {
 fn print_json(out: &mut Output, bytes: &[u8], kind: Kind, all: bool) -> Result<()> {
     let (name, len) = (json::string(kind.name()), bytes.len());
     out.bytes(format!("{{\"kind\":{name},\"bytes\":{len},\"fields\":[").as_bytes())?;
+    // The bytes of what has parts are those of its parts.
+    let leaf = |(at, len): (usize, usize)| {
+        let raw = bytes.get(at..at + len).unwrap_or_default();
+        format!(",\"hex\":\"{}\"}}", hex(raw, raw.len()))
+    };
     let (mut result, mut open) = (Ok(()), None);
     let _ = explain(bytes, kind, all, &mut |line: Line| {
         let joint = match open {
             None => String::new(),
-            Some(last) if last < line.depth => ",\"fields\":[".to_owned(),
-            Some(last) => format!("}}{},", "]}".repeat(last - line.depth)),
+            Some((last, _)) if last < line.depth => ",\"fields\":[".to_owned(),
+            Some((last, place)) => format!("{}{},", leaf(place), "]}".repeat(last - line.depth)),
         };
-        open = Some(line.depth);
+        open = Some((line.depth, (line.at, line.raw.len())));
         let object = Object::new()
             .num("at", line.at as u64)
             .num("len", line.raw.len() as u64)
-            .str("hex", &hex(line.raw, HEX_JSON))
             .str("name", line.name.trim())
             .str("meaning", &line.meaning)
             .str("rule", line.rule)
@@ -172,22 +194,28 @@ fn print_json(out: &mut Output, bytes: &[u8], kind: Kind, all: bool) -> Result<(
         }
     });
     result?;
-    let end = open.map_or(String::new(), |last| format!("}}{}", "]}".repeat(last)));
+    let end = open.map_or(String::new(), |(last, place)| leaf(place) + &"]}".repeat(last));
     out.line(end + "]}")
 }
 
-fn to_json(input: &[u8]) -> Result<String> {
+/// The JSON, and what is not as it should be and does no harm.
+fn to_json(input: &[u8]) -> Result<(String, Option<String>)> {
     let (document, len) = bencode::decode_prefix(input)?;
     if !input[len..].trim_ascii().is_empty() {
-        bencode::decode(input)?;
+        bail!("at byte {len}: {}", leftover(&input[len..]));
     }
-    let mut text = String::with_capacity(input.len());
-    write_value(&mut text, document.root(), 0)?;
-    Ok(text)
+    let (mut text, mut odd) = (String::with_capacity(input.len()), None);
+    write_value(&mut text, document.root(), 0, &mut odd)?;
+    Ok((text, odd))
 }
 
 /// Writes one value. It calls itself at most as deep as the decoder lets values nest.
-fn write_value(text: &mut String, value: Value, depth: usize) -> Result<()> {
+fn write_value(
+    text: &mut String,
+    value: Value,
+    depth: usize,
+    odd: &mut Option<String>,
+) -> Result<()> {
     assert!(depth <= DEPTH_MAX, "the decoder refuses what is deeper");
     match value.kind() {
         Form::Int(int) => _ = write!(text, "{int}"),
@@ -199,12 +227,13 @@ fn write_value(text: &mut String, value: Value, depth: usize) -> Result<()> {
             text.push('[');
             for (i, item) in list.iter().enumerate() {
                 text.push_str(if i == 0 { "" } else { "," });
-                write_value(text, item, depth + 1)?;
+                write_value(text, item, depth + 1, odd)?;
             }
             text.push(']');
         }
         Form::Dict(dict) => {
             let mut seen = HashSet::new();
+            let mut last = None;
             text.push('{');
             for (i, (key, item)) in dict.iter().enumerate() {
                 let name = match std::str::from_utf8(key) {
@@ -215,9 +244,16 @@ fn write_value(text: &mut String, value: Value, depth: usize) -> Result<()> {
                     let at = item.at();
                     bail!("at byte {at}: a second value of the key {}", clipped(&name, 60));
                 }
+                if Some(key) < last && odd.is_none() {
+                    let (at, name) = (item.at(), clipped(&name, 60));
+                    *odd = Some(format!(
+                        "before byte {at}: the key {name} is out of order (BEP 3: sorted)"
+                    ));
+                }
+                last = Some(key);
                 text.push_str(if i == 0 { "" } else { "," });
                 let _ = write!(text, "{}:", json::string(&name));
-                write_value(text, item, depth + 1)?;
+                write_value(text, item, depth + 1, odd)?;
             }
             text.push('}');
         }
@@ -231,7 +267,7 @@ mod tests {
 
     #[track_caller]
     fn check(bencode: &[u8], expected: &str) {
-        let actual = to_json(bencode).unwrap_or_else(|err| format!("{err:#}"));
+        let actual = to_json(bencode).map_or_else(|err| format!("{err:#}"), |(text, _)| text);
         assert_eq!(actual, expected);
     }
 
@@ -247,7 +283,10 @@ mod tests {
 
     #[test]
     fn errors_name_the_place_and_the_rule() {
-        check(b"i1egarbage", "at byte 3: expected the end, found 7 more bytes");
+        check(
+            b"i1egarbage",
+            "at byte 3: the value ends here, and 7 more bytes follow: \"garbage\"",
+        );
         check(b"d1:ai1e1:ai2ee", "at byte 10: a second value of the key a");
         check(b"li1ei007ee", "at byte 4: an integer with a leading zero (BEP 3)");
     }

@@ -11,7 +11,7 @@
 //!
 //! Layer: programs.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,9 @@ const GREETING: Duration = Duration::from_millis(300);
 
 /// The greeting is not read beyond this: a bitfield of the most pieces has 256 KiB.
 const GREETING_MAX: usize = 1 << 20;
+
+/// What is said of who does not answer our handshake, and ends the connection.
+const HUNG_UP: &str = "it hung up, as who does not have the torrent does";
 
 /// As many requests as we would take at a time.
 const REQQ: usize = 512;
@@ -105,12 +108,19 @@ fn converse(args: &Args, info_hash: Sha1, addr: SocketAddr) -> Result<Said> {
         if let Some(whole) = bytes.first_chunk::<HANDSHAKE_LEN>() {
             break Handshake::from_bytes(whole)?;
         }
-        if !read(&mut socket, &mut bytes, deadline)? {
-            bail!(
-                "expected a handshake of 68 bytes, found {} and the end (BEP 3); who does not have \
-                 the torrent hangs up like this",
-                bytes.len()
-            );
+        let found = bytes.len();
+        match read(&mut socket, &mut bytes, deadline).context(HUNG_UP)? {
+            Read::Came => {}
+            Read::End => {
+                bail!(
+                    "{HUNG_UP}: expected a handshake of 68 bytes, found {found} and the end (BEP 3)"
+                )
+            }
+            Read::Quiet => bail!(
+                "it took the connection, and said no more in {} s: expected a handshake of 68 bytes, \
+                 found {found} (BEP 3)",
+                HANDSHAKE_TIMEOUT.as_secs()
+            ),
         }
     };
     if handshake.info_hash != info_hash {
@@ -137,31 +147,40 @@ fn converse(args: &Args, info_hash: Sha1, addr: SocketAddr) -> Result<Said> {
             }
         }
         match read(&mut socket, &mut bytes, deadline) {
-            Ok(true) => {}
+            Ok(Read::Came) => {}
             // It hung up, or that was all of it.
-            Ok(false) | Err(_) => break,
+            Ok(Read::Quiet | Read::End) | Err(_) => break,
         }
     }
     Ok(Said { addr, bytes, handshake, extended })
 }
 
-/// Reads once. `false`: nothing came until then, or it is the end.
-fn read(socket: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> std::io::Result<bool> {
+/// What a read brought.
+enum Read {
+    Came,
+    /// Nothing until the deadline.
+    Quiet,
+    /// It hung up.
+    End,
+}
+
+/// Reads once.
+fn read(socket: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> std::io::Result<Read> {
     let mut buffer = [0; 16 * 1024];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(false);
+            return Ok(Read::Quiet);
         }
         socket.set_read_timeout(Some(left))?;
         match socket.read(&mut buffer) {
             Ok(n) => {
                 bytes.extend_from_slice(&buffer[..n]);
-                return Ok(n != 0);
+                return Ok(if n == 0 { Read::End } else { Read::Came });
             }
             Err(err) if err.kind() == ErrorKind::Interrupted => {}
             Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Ok(false);
+                return Ok(Read::Quiet);
             }
             Err(err) => return Err(err),
         }

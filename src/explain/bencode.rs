@@ -18,6 +18,8 @@ const TRACKER: u8 = 2;
 const KRPC: u8 = 4;
 pub const HANDSHAKE: u8 = 8;
 pub const MESSAGE: u8 = 16;
+/// In the `a` or `r` of a packet of the DHT.
+const ARGS: u8 = 32;
 
 /// How a value is shown.
 #[derive(Clone, Copy, PartialEq)]
@@ -45,6 +47,11 @@ const B10: &str = "BEP 10, handshake message";
 const B9: &str = "BEP 9, extension message";
 const B11: &str = "BEP 11, peer exchange";
 const V2: &str = "BEP 52, BitTorrent v2";
+const BLOOM: &str = "BEP 33, DHT scrapes";
+const STORE: &str = "BEP 44, storing arbitrary data";
+const SAMPLE: &str = "BEP 51, infohash indexing";
+/// What trackers and clients agree on without a BEP.
+const NO_BEP: &str = "in no BEP";
 
 #[rustfmt::skip]
 const KEYS: &[(u8, &str, As, &str, &str)] = &[
@@ -63,18 +70,26 @@ const KEYS: &[(u8, &str, As, &str, &str)] = &[
     (TORRENT, "url-list", Plain, "web seeds", "BEP 19"),
     (TORRENT, "httpseeds", Plain, "web seeds of another kind", "BEP 17"),
     (TORRENT, "nodes", Plain, "DHT nodes to begin with", "BEP 5, torrent file extensions"),
-    (TORRENT, "comment", Plain, "a comment", ""),
-    (TORRENT, "created by", Plain, "the program that made it", ""),
-    (TORRENT, "creation date", Plain, "seconds since 1970", ""),
-    (TORRENT, "source", Plain, "makes the info hash another one", ""),
+    (TORRENT, "comment", Plain, "a comment", NO_BEP),
+    (TORRENT, "created by", Plain, "the program that made it", NO_BEP),
+    (TORRENT, "creation date", Plain, "seconds since 1970", NO_BEP),
+    (TORRENT, "source", Plain, "makes the info hash another one", NO_BEP),
     (TORRENT, "meta version", Plain, "2: there is a v2 part", V2),
     (TORRENT, "file tree", Plain, "the files of the v2 part", V2),
     (TORRENT, "pieces root", Plain, "root of the file's hash tree", V2),
+    (TORRENT, "", Plain, "what is above is a file: its length, its hashes", V2),
     (TORRENT, "piece layers", Plain, "hashes of the pieces of each file", V2),
+    (TORRENT, "sha1", Plain, "the SHA-1 of the file", "BEP 47"),
+    (TORRENT, "similar", Plain, "info hashes of torrents that share files", "BEP 38"),
+    (TORRENT, "collections", Plain, "torrents of the same name may share files", "BEP 38"),
+    (TORRENT, "update-url", Plain, "where a newer torrent is", "BEP 39"),
+    (TORRENT, "originator", Plain, "the certificate of who signs updates", "BEP 39"),
+    (TORRENT, "encoding", Plain, "how texts are encoded; UTF-8 by BEP 3", NO_BEP),
+    (TORRENT, "md5sum", Plain, "the MD5 of the file", NO_BEP),
     (TRACKER, "interval", Plain, "seconds until the next announce", ANSWER),
-    (TRACKER, "min interval", Plain, "never announce sooner than after these seconds", ""),
-    (TRACKER, "complete", Plain, "seeds", ANSWER),
-    (TRACKER, "incomplete", Plain, "peers that lack something", ANSWER),
+    (TRACKER, "min interval", Plain, "never announce sooner than after these seconds", NO_BEP),
+    (TRACKER, "complete", Plain, "seeds", "BEP 48, scrape; of an announce in no BEP"),
+    (TRACKER, "incomplete", Plain, "peers that lack something", "BEP 48, scrape; of an announce in no BEP"),
     (TRACKER, "downloaded", Plain, "how often it was downloaded to the end", "BEP 48, scrape"),
     (TRACKER, "files", Plain, "the torrents asked for, by info hash", "BEP 48, scrape"),
     (TRACKER, "peers", Peers(4), "who has it", COMPACT),
@@ -83,29 +98,43 @@ const KEYS: &[(u8, &str, As, &str, &str)] = &[
     (TRACKER, "ip", Plain, "the peer's address", ANSWER),
     (TRACKER, "port", Plain, "where the peer listens", ANSWER),
     (TRACKER, "failure reason", Plain, "no, and why", ANSWER),
-    (TRACKER, "warning message", Plain, "yes, but", ANSWER),
-    (TRACKER, "tracker id", Plain, "to be sent back with the next announce", ANSWER),
+    (TRACKER, "warning message", Plain, "yes, but", NO_BEP),
+    (TRACKER, "tracker id", Plain, "to be sent back with the next announce", NO_BEP),
     (TRACKER, "retry in", Plain, "minutes, or never", "BEP 31, failure retry"),
     (TRACKER, "external ip", Ip, "how the tracker sees us", "BEP 24"),
     (KRPC, "t", Plain, "transaction id, which the answer repeats", DHT),
     (KRPC, "y", Plain, "q a query, r a response, e an error", DHT),
-    (KRPC, "q", Plain, "what is asked: ping, find_node, get_peers, announce_peer", DHT),
+    (KRPC, "q", Plain, "what is asked: ping, find_node, get_peers, announce_peer; BEP 44: get, put; BEP 51: sample_infohashes", DHT),
     (KRPC, "a", Plain, "the arguments of the query", DHT),
     (KRPC, "r", Plain, "the response", DHT),
-    (KRPC, "e", Plain, "error: 201 generic, 202 server, 203 protocol, 204 unknown method; a text", DHT),
+    (KRPC, "e", Plain, "error: 201 generic, 202 server, 203 protocol, 204 unknown method, 205 and up: BEP 44; a text", DHT),
     (KRPC, "v", Plain, "the client and its version", DHT),
-    (KRPC, "id", Plain, "the node that says this", DHT),
-    (KRPC, "target", Plain, "the id that is looked for", DHT),
-    (KRPC, "info_hash", Plain, "the torrent", DHT),
-    (KRPC, "token", Plain, "to be shown with announce_peer", DHT),
-    (KRPC, "port", Plain, "where the peer listens", DHT),
-    (KRPC, "implied_port", Plain, "1: at the port this packet comes from", DHT),
-    (KRPC, "nodes", Nodes(4), "the nodes nearest to it that it knows", ADDR),
-    (KRPC, "nodes6", Nodes(16), "the nodes nearest to it, over IPv6", "BEP 32"),
-    (KRPC, "values", Plain, "peers of the torrent", ADDR),
-    (KRPC, "want", Plain, "n4, n6: nodes of which family", "BEP 32"),
+    (ARGS, "id", Plain, "the node that says this", DHT),
+    (ARGS, "target", Plain, "the id that is looked for", DHT),
+    (ARGS, "info_hash", Plain, "the torrent", DHT),
+    (ARGS, "token", Plain, "to be shown with announce_peer", DHT),
+    (ARGS, "port", Plain, "where the peer listens", DHT),
+    (ARGS, "implied_port", Plain, "1: at the port this packet comes from", DHT),
+    (ARGS, "nodes", Nodes(4), "the nodes nearest to it that it knows", ADDR),
+    (ARGS, "nodes6", Nodes(16), "the nodes nearest to it, over IPv6", "BEP 32"),
+    (ARGS, "values", Plain, "peers of the torrent", ADDR),
+    (ARGS, "want", Plain, "n4, n6: nodes of which family", "BEP 32"),
     (KRPC, "ro", Plain, "1: do not put me into your table", "BEP 43"),
     (KRPC, "ip", Peers(4), "how the node sees the asker", "BEP 42"),
+    (ARGS, "scrape", Plain, "1: tell how many have it, too", BLOOM),
+    (ARGS, "noseed", Plain, "1: no seeds among the peers", BLOOM),
+    (ARGS, "seed", Plain, "1: it announces a seed", BLOOM),
+    (ARGS, "BFsd", Plain, "Bloom filter of the seeds' addresses, 256 bytes", BLOOM),
+    (ARGS, "BFpe", Plain, "Bloom filter of the other peers' addresses, 256 bytes", BLOOM),
+    (ARGS, "v", Plain, "the value that is stored", STORE),
+    (ARGS, "k", Plain, "the public key of who may change the value, 32 bytes", STORE),
+    (ARGS, "salt", Plain, "tells several values of one key apart", STORE),
+    (ARGS, "seq", Plain, "the version of the value; only a higher one replaces it", STORE),
+    (ARGS, "cas", Plain, "replace the value only if this is its version", STORE),
+    (ARGS, "sig", Plain, "the signature of the value, 64 bytes", STORE),
+    (ARGS, "samples", Hashes, "info hashes that the node has peers of", SAMPLE),
+    (ARGS, "num", Plain, "of so many info hashes that it has", SAMPLE),
+    (ARGS, "interval", Plain, "seconds until the node has other samples", SAMPLE),
     (HANDSHAKE, "m", Plain, "extensions, and under which id to send each; 0 switches it off", B10),
     (HANDSHAKE, "v", Plain, "the client and its version", B10),
     (HANDSHAKE, "p", Plain, "the port it listens at", B10),
@@ -119,7 +148,7 @@ const KEYS: &[(u8, &str, As, &str, &str)] = &[
     (HANDSHAKE, "ut_pex", Plain, "peers tell each other of peers", B11),
     (HANDSHAKE, "lt_donthave", Plain, "a piece is not there any more", "BEP 54"),
     (HANDSHAKE, "ut_holepunch", Plain, "a third peer helps two behind routers", "BEP 55"),
-    (HANDSHAKE, "share_mode", Plain, "it wants to give more than it takes", ""),
+    (HANDSHAKE, "share_mode", Plain, "it wants to give more than it takes", NO_BEP),
     (MESSAGE, "msg_type", Plain, "0 request, 1 data, 2 reject", B9),
     (MESSAGE, "piece", Plain, "which 16 KiB of the info dictionary", B9),
     (MESSAGE, "total_size", Plain, "bytes of all of it", B9),
@@ -160,10 +189,15 @@ pub fn explain(page: &mut Page, kind: Kind) -> Result {
     if extra != 0 && page.rest().trim_ascii().is_empty() {
         page.line(page.at, extra, "white space", "ignored".to_owned(), "");
     } else if extra != 0 {
-        return page
-            .fail(format!("expected the end of the value, found {extra} more bytes ({B3})"));
+        return page.fail(leftover(page.rest()));
     }
     Ok(())
+}
+
+/// What is said of bytes behind the value.
+pub fn leftover(rest: &[u8]) -> String {
+    let text = quoted(rest);
+    format!("the value ends here, and {} more bytes follow: {text}", rest.len())
 }
 
 fn is_extended_handshake(input: &[u8]) -> bool {
@@ -226,7 +260,9 @@ impl Walk {
         page.line(at, raw.len(), name, text, rule);
         page.depth += 1;
         match value.kind() {
-            bencode::Kind::Bytes(bytes) => self.parts(page, at + raw.len(), bytes, show, key),
+            bencode::Kind::Bytes(bytes) => {
+                self.parts(page, at + raw.len(), bytes, (show, rule), key)
+            }
             bencode::Kind::List(list) => {
                 for (i, item) in list.iter().enumerate() {
                     // What is in a list means what the list means, but for lists of dictionaries.
@@ -234,9 +270,14 @@ impl Walk {
                 }
             }
             bencode::Kind::Dict(dict) => {
+                let context = match key {
+                    Some(b"a" | b"r") if self.context == KRPC => ARGS,
+                    _ => self.context,
+                };
                 for (key, item) in dict.iter() {
                     let name = quoted(key);
-                    self.value(page, name.trim_matches('"'), item, Some(key));
+                    let name = if key.is_empty() { &name } else { name.trim_matches('"') };
+                    Walk { context, ..*self }.value(page, name, item, Some(key));
                 }
             }
             bencode::Kind::Int(_) => {}
@@ -245,10 +286,17 @@ impl Walk {
     }
 
     /// The addresses in a string that ends at `end`.
-    fn parts(&self, page: &mut Page, end: usize, bytes: &[u8], show: As, key: Option<&[u8]>) {
+    fn parts(
+        &self,
+        page: &mut Page,
+        end: usize,
+        bytes: &[u8],
+        (show, rule): (As, &'static str),
+        key: Option<&[u8]>,
+    ) {
         let at = end - bytes.len();
         match (show, bytes.len()) {
-            (Peers(ip_len), _) => page.compact(bytes, at, ip_len, COMPACT),
+            (Peers(ip_len), _) => page.compact(bytes, at, ip_len, rule),
             (_, 6) if key == Some(b"values") => page.compact(bytes, at, 4, ADDR),
             (_, 18) if key == Some(b"values") => page.compact(bytes, at, 16, ADDR),
             (Nodes(ip_len), _) => {
@@ -286,6 +334,6 @@ fn dict_text(dict: Dict) -> String {
         sorted &= last < Some(key);
         (count, last) = (count + 1, Some(key));
     }
-    let note = if sorted { "" } else { ", not sorted or twice the same (BEP 3: sorted)" };
+    let note = if sorted { "" } else { ", its keys not in order, or one twice (BEP 3: sorted)" };
     format!("dictionary of {count}{note}")
 }

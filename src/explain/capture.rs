@@ -28,9 +28,7 @@ pub fn explain(page: &mut Page) -> Result {
     let mut times = Times::default();
     while page.left() != 0 {
         let Some(record) = Record::read(page.rest()) else {
-            let left = page.left();
-            let what = "cut short".to_owned();
-            page.line(page.at, left, "the end", what, "");
+            page.line(page.at, page.left(), "the end", broken(page.rest()), "");
             break;
         };
         let len = HEAD_LEN + record.payload.len();
@@ -44,6 +42,20 @@ pub fn explain(page: &mut Page) -> Result {
     Ok(())
 }
 
+/// What is said of bytes that are no whole record.
+fn broken(rest: &[u8]) -> String {
+    let Some(head) = rest.first_chunk::<HEAD_LEN>() else {
+        let left = rest.len();
+        return format!("cut short: expected {HEAD_LEN} bytes of a record's head, found {left}");
+    };
+    let claims = head[13..].iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
+    format!(
+        "cut short, or damaged: a record of kind {} claims {claims} bytes, {} are left",
+        head[0],
+        rest.len() - HEAD_LEN
+    )
+}
+
 fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
     let Record { conn, payload, .. } = *record;
     let peer = match times.addr(conn) {
@@ -51,7 +63,8 @@ fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
         addr => format!("{addr} "),
     };
     times.record(record);
-    let (mut meaning, mut rule) = (String::new(), "");
+    let mut rule = "";
+    let meaning;
     match record.what {
         Some(What::Peer) => {
             let (how, addr) = payload.split_first().unwrap_or((&0, &[]));
@@ -70,7 +83,7 @@ fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
                     rule = message::about(message.id()).2;
                     message.explained()
                 }
-                _ => "what is no message".to_owned(),
+                _ => format!("{} bytes that are no message: damaged", payload.len()),
             };
             meaning = format!("#{conn} {peer}{arrow} {said}");
         }
@@ -87,7 +100,10 @@ fn record(page: &mut Page, record: &Record, times: &mut Times) -> Result {
             meaning = format!("{count} records were dropped here: the disk was too slow");
         }
         Some(What::End) => meaning = format!("#{conn} {peer}is no more"),
-        None => meaning.push_str("a record of an unknown kind"),
+        None => {
+            let kind = page.input[page.at];
+            meaning = format!("a record of kind {kind}, which is not known: damaged, or newer");
+        }
     }
     let time = format!("{:9.3} s", record.time as f64 / 1e6);
     page.line(page.at, HEAD_LEN + payload.len(), &time, meaning, rule);

@@ -67,7 +67,7 @@ fn a_handshake_and_messages() {
     check_error(b"HTTP/1.1 400", Kind::Handshake, "expected \\x13BitTorrent protocol (BEP 3)");
     check_error(b"\0\0\0\x02\x01\0", Kind::Messages, "(unchoke): expected a length of 1, found 2");
     check_error(b"\0\0\0\x05\x04\0", Kind::Messages, "4: have: expected 5 bytes, found 2 (BEP 3");
-    check_error(b"\xff\xff\xff\xff\x14", Kind::Messages, "found 4294967295 (BEP 10");
+    check_error(b"\xff\xff\xff\xff\x14", Kind::Messages, "4294967295 bytes, our limit is ");
     check_error(b"\0\0\0\x04\x14\0d1", Kind::Messages, "8: expected more of a value");
 }
 
@@ -89,8 +89,14 @@ fn what_trackers_and_nodes_say() {
     check(b"d1:eli201e5:oopsse1:t2:aa1:y1:ee", Kind::Krpc, &["4+14 1 e: list of 2; error: 201"]);
     let nodes = [b"d1:rd2:id1:a5:nodes26:", &[7; 26][..], b"e1:t1:a1:y1:re"].concat();
     check(&nodes, Kind::Krpc, &["22+26 3 node: 7.7.7.7:1799 0707"]);
+    // What a key means depends on where it is: v is the client, and in r what is stored (BEP 44).
+    let stored = b"d1:rd2:id1:a4:BFsd2:xx1:v3:abce1:t2:aa1:v4:LT011:y1:re";
+    let lines =
+        ["18+4 2 BFsd: \"xx\"; Bloom filter", "25+5 2 v: \"abc\"; the value that is stored"];
+    check(stored, Kind::Krpc, &lines);
+    check(stored, Kind::Krpc, &["41+6 1 v: \"LT01\"; the client"]);
     check_error(b"d1:ad2:id9:abe", Kind::Krpc, "9: a string longer than the 3 bytes");
-    check_error(b"i5e\nx", Kind::Bencode, "3: expected the end of the value, found 2 more bytes");
+    check_error(b"i5e\nx", Kind::Bencode, "3: the value ends here, and 2 more bytes follow");
 }
 
 #[test]

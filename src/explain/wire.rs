@@ -126,6 +126,11 @@ pub fn message(page: &mut Page, number: Option<usize>) -> Result {
             false => format!("{least} to {most}"),
         };
         page.at = at;
+        // How long a bitfield, a block or an extension's message may be is our own limit.
+        if most < length && matches!(id, 5 | 7 | 20) {
+            let what = format!("message {id} ({name}): {length} bytes, our limit is {most}");
+            return page.fail(what);
+        }
         let what =
             format!("message {id} ({name}): expected a length of {expected}, found {length}");
         return page.fail(format!("{what} ({rule})"));

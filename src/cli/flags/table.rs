@@ -208,7 +208,7 @@ pub const FLAGS: &[Flag] = &[
         help: "offset, bytes, meaning and BEP of every value, also where bencode would be JSON (as it is unless a terminal shows a file)",
         set: |a, _| { a.explain = true; Ok(()) } },
     Flag { long: "hex", short: None, aliases: &[], value: None, on: &["decode"],
-        help: "FILE holds hexadecimal digits, or is them",
+        help: "FILE holds hexadecimal digits, or is them; also as xxd, hexdump or od show them",
         set: |a, _| { a.hex = true; Ok(()) } },
     Flag { long: "json", short: None, aliases: &[], value: None, on: &[],
         help: "one JSON object a line on standard output",
