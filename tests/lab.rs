@@ -107,4 +107,6 @@ fn the_page_replays_the_run() {
     assert!(later.matches("<path").count() > start.matches("<path").count());
     assert_eq!(later.matches("<canvas").count(), 5);
     assert!(later.contains("unchoke"), "the decisions are listed");
+    // The list follows the slider.
+    assert!(later.contains("class=\"now\">") && start != later);
 }

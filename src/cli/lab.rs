@@ -21,6 +21,9 @@ const SIZE: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 /// Pieces at most, for the same reason.
 const PIECES_MAX: u64 = 16_384;
 
+/// The longest bar, in characters.
+const BAR: f64 = 44.0;
+
 /// With more variants there would be more tables than anybody reads; `-v` shows them all the same.
 const TABLES_MAX: usize = 3;
 
@@ -133,7 +136,22 @@ fn report(
         ))?;
     }
     out.line("")?;
+    if TABLES_MAX < runs.len() {
+        bars(out, runs)?;
+    }
     out.line((scenario.lesson)(runs))
+}
+
+/// The time of the last, as a bar for each run.
+fn bars(out: &mut Output, runs: &[Played]) -> Result<()> {
+    let times = || runs.iter().map(|run| run.outcome.last);
+    let most = times().filter(|time| time.is_finite()).fold(0.0, f64::max);
+    out.line(format!("{:<24} until the last has it", ""))?;
+    for (run, time) in runs.iter().zip(times()) {
+        let bar = if time.is_finite() { (BAR * time / most).ceil() as usize } else { 0 };
+        out.line(format!("{:<24} {} {}", run.label, "#".repeat(bar), seconds(time)))?;
+    }
+    out.line("")
 }
 
 /// Who got what from whom.

@@ -34,10 +34,14 @@ pub fn page(scenario: &Scenario, rng: u64, runs: &[Played]) -> String {
 
 /// A line of the JSON output: the sums and each node's.
 pub fn summary_json(run: &Played) -> Object {
+    let nodes = (0..run.world.nodes.len()).map(|at| node_json(run, at).done());
+    sums_json(run).raw("peers", &json::array(nodes))
+}
+
+fn sums_json(run: &Played) -> Object {
     let finite =
         |number: f64| if number.is_finite() { format!("{number:.3}") } else { "null".into() };
     let o = &run.outcome;
-    let nodes = (0..run.world.nodes.len()).map(|at| node_json(run, at).done());
     Object::new()
         .str("label", &run.label)
         .raw("bound", &finite(o.bound))
@@ -48,7 +52,6 @@ pub fn summary_json(run: &Played) -> Object {
         .raw("wasted", &finite(o.wasted))
         .num("completed", o.done as u64)
         .num("leechers", o.of as u64)
-        .raw("peers", &json::array(nodes))
 }
 
 fn node_json(run: &Played, at: usize) -> Object {
@@ -119,8 +122,7 @@ fn run_json(run: &Played) -> String {
             .bool("full", node.nature.starts_full())
             .done()
     };
-    Object::new()
-        .str("label", &run.label)
+    sums_json(run)
         .num("end", end as u64)
         .num("bucket", bucket as u64)
         .num("pieces", run.world.geometry.pieces())
