@@ -37,12 +37,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use outcome::Outcome;
-use record::Moment;
+use record::{Moment, Record};
 use scenario::{Scenario, Variant};
 use world::{Kind, World};
 
 use crate::geometry::Geometry;
 use crate::swarm::Without;
+use crate::trace::Trace;
 
 /// A variant, after it was played.
 pub struct Played {
@@ -93,14 +94,27 @@ impl Knobs {
 
 /// Plays all variants of a scenario, with the same seed of the random generator for each.
 pub fn play(scenario: &Scenario, peers: Option<usize>, knobs: &Knobs, rng: u64) -> Vec<Played> {
-    let mut variants = (scenario.variants)(peers);
-    variants.iter_mut().for_each(|variant| knobs.turn(variant));
-    variants.into_iter().map(|variant| play_one(variant, rng)).collect()
+    play_watched(scenario, peers, knobs, rng, Trace::off())
 }
 
-fn play_one(variant: Variant, rng: u64) -> Played {
+/// The same, with every decision of everybody told to the trace.
+pub fn play_watched(
+    scenario: &Scenario,
+    peers: Option<usize>,
+    knobs: &Knobs,
+    rng: u64,
+    trace: Trace,
+) -> Vec<Played> {
+    let mut variants = (scenario.variants)(peers);
+    variants.iter_mut().for_each(|variant| knobs.turn(variant));
+    variants.into_iter().map(|variant| play_one(variant, rng, trace)).collect()
+}
+
+fn play_one(variant: Variant, rng: u64, trace: Trace) -> Played {
     let Variant { label, geometry, natures, weather } = variant;
-    let (world, outcome) = outcome::play(geometry, natures, weather, true, rng);
+    trace.about_node(Duration::ZERO, "swarm", &label, "begins");
+    let record = Record::new(true, trace);
+    let (world, outcome) = outcome::play_watched(geometry, natures, weather, record, rng);
     let received = received(&world);
     Played { label, world, outcome, received }
 }

@@ -52,7 +52,7 @@ use crate::wire::message::Message;
 
 pub use account::Account;
 use account::Accounts;
-pub use decision::{BanReason, Decision, DropReason, Sequel};
+pub use decision::{BanReason, Decision, DropReason, Granted, Sequel};
 pub use giving::{Goal, QUEUE_MAX};
 pub use heard::Heard;
 pub use heritage::{Heir, Heritage};

@@ -21,7 +21,7 @@ mod recorder;
 use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::capture::{Record, What};
 use crate::explain::hex;
@@ -94,9 +94,13 @@ impl Filter {
         Ok(filter)
     }
 
-    fn shows(&self, topic: &str, addr: Option<SocketAddr>) -> bool {
+    fn has(&self, topic: &str) -> bool {
         let bit = TOPICS.iter().position(|known| *known == topic);
         bit.is_some_and(|bit| self.topics & (1 << bit) != 0)
+    }
+
+    fn shows(&self, topic: &str, addr: Option<SocketAddr>) -> bool {
+        self.has(topic)
             && self.peer.as_ref().is_none_or(|peer| {
                 addr.is_some_and(|addr| {
                     addr.to_string() == *peer || addr.ip().to_canonical().to_string() == *peer
@@ -155,6 +159,15 @@ impl Trace {
             self.shared.and_then(|shared| Some((shared, shared.file.as_ref()?)))
         {
             file.put(What::End, conn.0, shared.start, &[]);
+        }
+    }
+
+    /// What somebody in the lab decided, by its name and at a time of its own.
+    pub fn about_node(&self, time: Duration, topic: &str, node: &str, what: &str) {
+        let Some(shared) = self.shared else { return };
+        let filter = &shared.filter;
+        if filter.has(topic) && filter.peer.as_ref().is_none_or(|peer| peer == node) {
+            shared.line_at(time, topic, &format!("{node}: {what}"));
         }
     }
 
@@ -231,7 +244,11 @@ impl Trace {
 
 impl Shared {
     fn line(&self, topic: &str, what: &str) {
-        let time = self.start.elapsed().as_secs_f64();
+        self.line_at(self.start.elapsed(), topic, what);
+    }
+
+    fn line_at(&self, time: Duration, topic: &str, what: &str) {
+        let time = time.as_secs_f64();
         let line = format!("{time:9.3} {topic:<9} {}\n", printable(what));
         // Nobody to read it is no reason to stop.
         let _ = std::io::stderr().write_all(line.as_bytes());

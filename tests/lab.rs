@@ -57,6 +57,34 @@ fn what_cannot_be_played_is_said() {
 }
 
 #[test]
+fn every_decision_can_be_watched_and_tables_fit_a_terminal() {
+    let args = ["lab", "one-seed", "--rng", "1", "--peers", "3", "--size", "256K"];
+    let ended = Run::piecemeal(&args).args(["--trace=choker,picker"]).run().expect(0);
+    for part in [" choker    S: unchoke 1: ", " picker    1: request piece "] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    // Who is sent what first by the only seed, and why.
+    let crowd = Run::piecemeal(&["lab", "one-seed", "--rng", "1", "--trace=choker,peer=S"]);
+    let ended = crowd.run().expect(0);
+    assert!(
+        ended.stderr.contains(": nobody else has it, and of those who ask"),
+        "{}",
+        ended.stderr
+    );
+    let one = Run::piecemeal(&args).args(["--trace=choker,peer=2"]).run().expect(0);
+    assert!(one.stderr.lines().all(|line| line.contains(" 2: ")), "{}", one.stderr);
+    for name in ["one-seed", "super-seeding"] {
+        let said = lab(&[name, "--rng", "1", "--peers", "11"]);
+        let tables = said.lines().filter(|line| !line.ends_with('.') && !line.contains("--rng"));
+        assert_eq!(
+            tables.map(|line| line.chars().count()).filter(|len| 80 < *len).count(),
+            0,
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn the_user_turns_the_knobs() {
     let with = lab(&["one-seed", "--rng", "1", "--size", "1M", "--up", "1M", "--json"]);
     let without = lab(&[

@@ -181,6 +181,7 @@ pub fn examples(command: &str) -> &'static [&'static str] {
             "piecemeal lab --list",
             "piecemeal lab newcomers --without optimistic",
             "piecemeal lab free-riders --rng 1",
+            "piecemeal lab one-seed --trace=choker,peer=S",
             "piecemeal lab one-seed --html run.html",
         ],
         "completions" => &[

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::flags::Args;
 use super::output::Output;
-use super::{Exit, Misuse};
+use super::{Exit, Misuse, get};
 use crate::json::Object;
 use crate::lab::scenario::{SCENARIOS, Scenario, seconds};
 use crate::lab::{self, Knobs, Played, live, outcome, page};
@@ -20,6 +20,9 @@ const SIZE: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// Pieces at most, for the same reason.
 const PIECES_MAX: u64 = 16_384;
+
+/// Of whom most came: so many fit a line of 80 characters.
+const SOURCES: usize = 3;
 
 /// The longest bar, in characters.
 const BAR: f64 = 44.0;
@@ -47,7 +50,8 @@ pub fn run(args: &Args) -> Result<Exit> {
     knobs.piece_length = args.piece_length;
     check(&knobs)?;
     let rng = args.rng.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let runs = lab::play(scenario, peers, &knobs, rng);
+    let Some(trace) = get::trace(args) else { return Ok(Exit::Usage) };
+    let runs = lab::play_watched(scenario, peers, &knobs, rng, trace);
     if let Some(path) = &args.html {
         std::fs::write(path, page::page(scenario, rng, &runs))
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -58,7 +62,8 @@ pub fn run(args: &Args) -> Result<Exit> {
         }
         out.line(Object::new().str("lesson", &(scenario.lesson)(&runs)).done())?;
     } else {
-        let watched = std::io::stderr().is_terminal() && !args.quiet && args.html.is_none();
+        let watched =
+            std::io::stderr().is_terminal() && !args.quiet && args.html.is_none() && !trace.is_on();
         if watched && let Some(run) = runs.last() {
             live::replay(run);
         }
@@ -114,13 +119,13 @@ fn report(
     }
     out.line("")?;
     out.line(format!(
-        "{:<24} {:>8} {:>8} {:>8} {:>6} {:>7} {:>7} {:>9}",
+        "{:<23} {:>7} {:>7} {:>7} {:>6} {:>6} {:>7} {:>9}",
         "", "bound", "last", "mean", "of it", "copies", "wasted", "completed"
     ))?;
     for run in runs {
         let o = &run.outcome;
         out.line(format!(
-            "{:<24} {:>8} {:>8} {:>8} {:>4.0} % {:>7.2} {:>7} {:>9}",
+            "{:<23} {:>7} {:>7} {:>7} {:>4.0} % {:>6.2} {:>7} {:>9}",
             run.label,
             seconds(o.bound),
             seconds(o.last),
@@ -157,7 +162,7 @@ fn bars(out: &mut Output, runs: &[Played]) -> Result<()> {
 /// Who got what from whom.
 fn nodes(out: &mut Output, run: &Played) -> Result<()> {
     out.line(format!(
-        "{:<5} {:>8} {:>10} {:>10} {:>6}  from whom",
+        "{:<4} {:>8} {:>10} {:>10} {:>5} from whom",
         "peer", "time", "received", "sent", "ratio"
     ))?;
     let total = run.world.geometry.total_length() as f64;
@@ -167,15 +172,17 @@ fn nodes(out: &mut Output, run: &Played) -> Result<()> {
         sources.retain(|(bytes, _)| *bytes != 0);
         sources.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let share = |bytes: u64| 100.0 * bytes as f64 / node.received.max(1) as f64;
-        let shown =
-            sources.iter().take(5).map(|(bytes, name)| format!("{name} {:.0} %", share(*bytes)));
+        let shown = sources
+            .iter()
+            .take(SOURCES)
+            .map(|(bytes, name)| format!("{name} {:.0} %", share(*bytes)));
         let mut shown = shown.collect::<Vec<_>>().join(", ");
-        if 5 < sources.len() {
-            shown += &format!(" and {} more", sources.len() - 5);
+        if SOURCES < sources.len() {
+            shown += &format!(" and {} more", sources.len() - SOURCES);
         }
         let time = outcome::time(node);
         out.line(format!(
-            "{:<5} {:>8} {:>10} {:>10} {:>6.2}  {shown}",
+            "{:<4} {:>8} {:>10} {:>10} {:>5.2} {shown}",
             run.world.names[at],
             if node.received == 0 && time == 0.0 { "-".to_owned() } else { seconds(time) },
             size(node.received),

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   9.4 s  swarm                                            the last of 8 will be done at 18.1 s
-//! S   [########################################] 100 %                up 512.0 KiB/s → 1 4 7
-//! 1   [##..#:###.:####    ##..#  .##:###..#### ]  61 %  down 1.2 MiB/s  up 498.3 KiB/s → 2 3
+//!       #: all pieces of a part, : half or more, . some; → gives to, the most first
+//! S   [###############] 100 % down           - up 512.0 KiB/s → 1 4 7
+//! 1   [##..#:###.: .##]  61 % down   1.2 MiB/s up 498.3 KiB/s → 2 3
 //! ```
 //!
 //! Layer: programs. Draws on standard error; ends with the run, or with Ctrl-C.
@@ -90,7 +91,9 @@ impl Scene<'_> {
             }
         }
         let width = terminal::width().saturating_sub(1);
-        let mut lines = vec![self.head(at)];
+        let legend =
+            "      #: all pieces of a part, : half or more, . some; → gives to, the most first";
+        let mut lines = vec![self.head(at), legend.to_owned()];
         lines.extend((0..n.min(ROWS_MAX)).map(|node| self.row(node, &flow, width)));
         if ROWS_MAX < n {
             lines.push(format!("and {} more", n - ROWS_MAX));
@@ -122,9 +125,10 @@ impl Scene<'_> {
         to.sort_by_key(|&to| std::cmp::Reverse(flow[node][to]));
         let to: Vec<&str> = to.into_iter().map(|to| names[to].as_str()).collect();
         let arrow = if to.is_empty() { String::new() } else { format!("→ {}", to.join(" ")) };
-        let cells = (width / 3).clamp(10, 60);
+        // At 80 characters the names of seven or so to whom it gives still fit behind it.
+        let cells = (width / 5).clamp(8, 60);
         format!(
-            "{:<4}[{}] {percent:3} %  down {:>11}  up {:>11}  {arrow}",
+            "{:<4}[{}] {percent:3} % down {:>11} up {:>11} {arrow}",
             names[node],
             map(have, cells),
             rate(down),

@@ -9,8 +9,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::record::Record;
 use super::world::{Kind, Nature, Node, Weather, World};
 use crate::geometry::Geometry;
+use crate::trace::Trace;
 
 /// So much longer than the bound a run may take before it is given up.
 const PATIENCE: f64 = 20.0;
@@ -76,10 +78,22 @@ pub fn play(
     record: bool,
     seed: u64,
 ) -> (World, Outcome) {
+    play_watched(geometry, natures, weather, Record::new(record, Trace::off()), seed)
+}
+
+/// The same, with this record of it.
+pub fn play_watched(
+    geometry: Geometry,
+    natures: Vec<Nature>,
+    weather: Weather,
+    record: Record,
+    seed: u64,
+) -> (World, Outcome) {
     let bound = bound(&geometry, &natures);
     let latest = natures.iter().map(|n| n.joins.as_secs_f64()).fold(0.0, f64::max);
     let limit = Duration::from_secs_f64(PATIENCE_MORE + latest + PATIENCE * bound);
-    let mut world = World::new(geometry, natures, weather, record, seed);
+    let mut world = World::new(geometry, natures, weather, record.kept, seed);
+    world.record = record;
     let waits = |node: &Node| {
         !matches!(node.nature.kind, Kind::Liar | Kind::Miser | Kind::Boaster)
             && node.nature.leaves.is_none()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::geometry::PieceIndex;
 use crate::picker::ConnId;
 use crate::swarm::Decision;
+use crate::trace::Trace;
 
 /// Decisions that are kept: a run of some minutes has thousands, and each is a line to read.
 const DECISIONS_MAX: usize = 20_000;
@@ -46,47 +47,58 @@ pub enum Moment {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Record {
     /// Whether anything is written down at all.
     pub kept: bool,
     /// In the order in which they happened.
     pub moments: Vec<(Duration, Moment)>,
     pub decisions: usize,
+    /// Who watches: it is told every decision, whether it is kept or not.
+    pub trace: Trace,
 }
 
 impl Record {
+    pub fn new(kept: bool, trace: Trace) -> Record {
+        Record { kept, moments: Vec::new(), decisions: 0, trace }
+    }
+
     pub fn note(&mut self, at: Duration, moment: Moment) {
         if self.kept {
             self.moments.push((at, moment));
         }
     }
 
-    /// Keeps a decision that says something about a peer; which block is asked of whom is too much.
+    /// Tells the trace, and keeps a decision that says something about a peer; which block is asked of whom is too much.
     pub fn decided<'a>(
         &mut self,
         at: Duration,
-        node: usize,
+        (node, name): (usize, &str),
         decision: &Decision,
         node_of: impl Fn(ConnId) -> Option<(usize, &'a str)>,
     ) {
-        let conn = match decision {
-            Decision::Unchoke { conn, .. }
-            | Decision::Choke { conn, .. }
-            | Decision::Snub { conn, .. }
-            | Decision::Drop { conn, .. } => Some(*conn),
-            Decision::Ban { .. } | Decision::Corrupt { .. } => None,
-            _ => return,
+        let known = decision.peer().0.and_then(|conn| Some((conn, node_of(conn)?)));
+        // Our number for a connection means nothing to who looks from above.
+        let text = || match known {
+            Some((conn, (_, other))) => decision.to_string().replace(&conn.to_string(), other),
+            None => decision.to_string(),
         };
-        if self.decisions < DECISIONS_MAX {
+        if self.trace.is_on() {
+            self.trace.about_node(at, decision.topic(), name, &text());
+        }
+        let is_kept = matches!(
+            decision,
+            Decision::Unchoke { .. }
+                | Decision::Choke { .. }
+                | Decision::Snub { .. }
+                | Decision::Drop { .. }
+                | Decision::Ban { .. }
+                | Decision::Corrupt { .. }
+        );
+        if is_kept && self.decisions < DECISIONS_MAX {
             self.decisions += 1;
-            let text = decision.to_string();
-            // Our number for a connection means nothing to who looks from above.
-            let (about, text) = match conn.and_then(|conn| Some((conn, node_of(conn)?))) {
-                Some((conn, (about, name))) => (Some(about), text.replace(&conn.to_string(), name)),
-                None => (None, text),
-            };
-            self.note(at, Moment::Decided { node, about, text });
+            let about = known.map(|(_, (about, _))| about);
+            self.note(at, Moment::Decided { node, about, text: text() });
         }
     }
 

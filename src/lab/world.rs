@@ -26,6 +26,7 @@ use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::picker::ConnId;
 use crate::swarm::{Action, Config, End, Fact, Goal, Hello, Order, Swarm, TICK};
+use crate::trace::Trace;
 use crate::wire::handshake::{PeerId, Reserved};
 use crate::wire::message::Message;
 
@@ -140,7 +141,7 @@ impl World {
             facts: VecDeque::new(),
             rng: fastrand::Rng::with_seed(seed),
             weather,
-            record: Record { kept: record, ..Record::default() },
+            record: Record::new(record, Trace::off()),
             spread: Bitfield::new(geometry.pieces()),
             out: None,
         };
@@ -355,7 +356,8 @@ impl World {
                         let other = self.links[link].nodes[1 - side];
                         Some((other, self.names[other].as_str()))
                     };
-                    self.record.decided(self.now, node, &decision, node_of);
+                    let name = self.names[node].as_str();
+                    self.record.decided(self.now, (node, name), &decision, node_of);
                 }
                 Action::DhtNode { .. } | Action::MorePeers | Action::GiveUp => {}
             }

@@ -58,6 +58,12 @@ pub enum Decision {
         conn: ConnId,
         reason: choker::Reason,
     },
+    /// The only seed of a crowd answers what a peer asked for of a piece.
+    Grant {
+        conn: ConnId,
+        piece: PieceIndex,
+        why: Granted,
+    },
     /// The peer owes us blocks for too long: others are asked for them.
     Snub {
         conn: ConnId,
@@ -96,6 +102,39 @@ pub enum Decision {
         piece: PieceIndex,
         senders: usize,
     },
+}
+
+/// Why the only seed of a crowd answers this request before others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granted {
+    /// Nobody has the piece, and nobody is sent it.
+    Fresh,
+    /// Who has it does not pass it on.
+    Stuck,
+    /// It was granted some of the piece already.
+    Begun,
+    /// It has waited for too long; perhaps for a first copy.
+    Starved { first: bool },
+    /// Nothing else is under way.
+    Idle,
+}
+
+impl Granted {
+    pub fn is_first_copy(self) -> bool {
+        matches!(self, Granted::Fresh | Granted::Stuck | Granted::Starved { first: true })
+    }
+}
+
+impl fmt::Display for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Granted::Fresh => "nobody else has it, and of those who ask it passes on most",
+            Granted::Stuck => "who has it does not pass it on",
+            Granted::Begun => "the rest of a piece that it has some of",
+            Granted::Starved { .. } => "it has waited for long",
+            Granted::Idle => "the line is idle, though others have it",
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +231,7 @@ impl Decision {
             | Decision::Cancel { conn, .. }
             | Decision::Unchoke { conn, .. }
             | Decision::Choke { conn, .. }
+            | Decision::Grant { conn, .. }
             | Decision::Fetch { conn, .. }
             | Decision::GiveWay { conn, .. }
             | Decision::Snub { conn, .. } => (Some(conn), None),
@@ -210,7 +250,7 @@ impl Decision {
             | Decision::Fetch { .. }
             | Decision::GiveWay { .. } => "picker",
             Decision::Corrupt { .. } => "assembler",
-            Decision::Unchoke { .. } | Decision::Choke { .. } => "choker",
+            Decision::Unchoke { .. } | Decision::Choke { .. } | Decision::Grant { .. } => "choker",
             _ => "swarm",
         }
     }
@@ -244,6 +284,7 @@ impl fmt::Display for Decision {
             }
             Decision::Unchoke { conn, reason } => write!(f, "unchoke {conn}: {reason}"),
             Decision::Choke { conn, reason } => write!(f, "choke {conn}: {reason}"),
+            Decision::Grant { conn, piece, why } => write!(f, "send {conn} piece {piece}: {why}"),
             Decision::Snub { conn, waited, blocks } => write!(
                 f,
                 "{conn} has sent nothing for {:.1} s: {blocks} blocks are asked of others",

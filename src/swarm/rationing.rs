@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::peer::Peer;
-use super::{Action, Order, Swarm};
+use super::{Action, Decision, Granted, Order, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
 use crate::picker::ConnId;
@@ -351,8 +351,9 @@ impl Swarm {
                 state.idle.get_or_insert(now);
             }
             let idle = state.idle.is_some_and(|since| since + pause <= now);
-            let Some((conn, piece, first)) = self.choose_grant(&state, idle, now) else { break };
-            if first {
+            let Some((conn, piece, why)) = self.choose_grant(&state, idle, now) else { break };
+            self.decide(|| Decision::Grant { conn, piece, why });
+            if why.is_first_copy() {
                 let bytes = u64::from(self.picker.geometry().piece_len(piece));
                 let fresh = self.picker.availability(piece) == 0;
                 state.grant(conn, piece, bytes, fresh, now);
@@ -410,13 +411,13 @@ impl Swarm {
         }
     }
 
-    /// What to grant next, to whom, and whether it is a first copy.
+    /// What to grant next, to whom, and why.
     fn choose_grant(
         &self,
         state: &Rationing,
         idle: bool,
         now: Instant,
-    ) -> Option<(ConnId, PieceIndex, bool)> {
+    ) -> Option<(ConnId, PieceIndex, Granted)> {
         let waits = |(conn, ration): &(&ConnId, &Ration)| {
             let active = ration.under_way.iter().filter(|grant| now < grant.last + UNFETCHED);
             active.map(|grant| grant.left).sum::<u64>() < EACH
@@ -445,30 +446,31 @@ impl Swarm {
             let fresh = is_fresh(common.piece);
             // Who passes nothing on is not given first copies to keep.
             let patience = if fresh && trust < ration.owes() { HOARDER } else { STARVED };
-            (ration.last + patience <= now).then_some((**conn, common.piece, fresh))
+            let why = Granted::Starved { first: fresh };
+            (ration.last + patience <= now).then_some((**conn, common.piece, why))
         };
         if let Some(granted) = waiting.iter().find_map(starved) {
             return Some(granted);
         }
         let own = |(conn, ration): &(&ConnId, &Ration)| {
             let span = held(conn).find(|span| ration.pieces.contains(span.piece))?;
-            Some((**conn, span.piece, false))
+            Some((**conn, span.piece, Granted::Begun))
         };
         if let Some(granted) = waiting.iter().find_map(own) {
             return Some(granted);
         }
         let trusted = |(_, ration): &&(&ConnId, &Ration)| idle || ration.owes() <= trust;
-        let first = |good: &dyn Fn(PieceIndex) -> bool| {
+        let first = |good: &dyn Fn(PieceIndex) -> bool, why: Granted| {
             waiting.iter().filter(trusted).find_map(|(conn, _)| {
                 let span = held(conn).find(|span| good(span.piece))?;
-                Some((**conn, span.piece, true))
+                Some((**conn, span.piece, why))
             })
         };
         let again = || {
             let &(&conn, _) = waiting.first().filter(|_| idle)?;
             let rarest = held(&conn).min_by_key(|span| self.picker.availability(span.piece))?;
-            Some((conn, rarest.piece, false))
+            Some((conn, rarest.piece, Granted::Idle))
         };
-        first(&is_fresh).or_else(|| first(&is_stuck)).or_else(again)
+        first(&is_fresh, Granted::Fresh).or_else(|| first(&is_stuck, Granted::Stuck)).or_else(again)
     }
 }

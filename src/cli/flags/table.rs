@@ -159,7 +159,7 @@ pub const FLAGS: &[Flag] = &[
     Flag { long: "piece", short: None, aliases: &[], value: Some("N"), on: &["get"],
         help: "fetch this piece alone, counted from 0, verify it, write it to --out",
         set: |a, v| { a.piece = Some(v.parse("the number of a piece")?); Ok(()) } },
-    Flag { long: "trace", short: None, aliases: &[], value: Some("[=FILTER]"), on: &["get", "seed", "show", "verify"],
+    Flag { long: "trace", short: None, aliases: &[], value: Some("[=FILTER]"), on: &["get", "seed", "show", "verify", "lab"],
         help: "print every message and every decision with its reason; FILTER: wire,picker,choker,swarm,tracker,assembler,dht,pex,…, bytes, peer=IP",
         set: |a, v| { a.trace = Some(v.optional()?); Ok(()) } },
     Flag { long: "trace-file", short: None, aliases: &[], value: Some("FILE"), on: &["get", "seed"],
