@@ -25,6 +25,7 @@ use crate::blame::Blame;
 use crate::event::{Alarm, Delivery, Event};
 use crate::geometry::{Geometry, PieceIndex, Span};
 use crate::hash::{Hasher, PieceHashes, Sha1, Verified};
+use crate::order;
 use crate::picker::ConnId;
 use crate::storage::Writing;
 use crate::swarm::Fact;
@@ -161,7 +162,7 @@ impl Assembler {
         times: [Duration; 2],
     ) {
         let mut from: Vec<ConnId> = senders.iter().copied().flatten().collect();
-        from.sort_unstable();
+        order::sort(&mut from);
         from.dedup();
         let from: Vec<String> = from.iter().map(ToString::to_string).collect();
         let fate = if stored { "stored, its hash is" } else { "thrown away, not its hash:" };

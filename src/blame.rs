@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 
 use crate::geometry::PieceIndex;
 use crate::hash::Sha1;
+use crate::order;
 use crate::picker::ConnId;
 
 /// Failed pieces that are remembered. An attacker who makes more of them at the same time is found
@@ -57,7 +58,7 @@ impl Blame {
             .filter(|((_, sent), right)| sent != *right)
             .map(|((conn, _), _)| *conn)
             .collect();
-        guilty.sort_unstable();
+        order::sort(&mut guilty);
         guilty.dedup();
         self.failures.retain(|failure| failure.piece != piece);
         guilty

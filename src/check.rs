@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context, Result};
 
 use crate::bitfield::Bitfield;
+use crate::order;
 use crate::resume;
 use crate::storage::folder::{Access, Folder, Status, is_shortage};
 use crate::storage::{Aside, Layout};
@@ -141,7 +142,7 @@ pub fn run_with(
         return Err(err).with_context(|| cannot_read(layout, file));
     }
     // A file is named once, with the first thing that was wrong with it.
-    found.troubles.sort_by_key(|(file, _)| *file);
+    order::sort_by_key(&mut found.troubles, |(file, _)| *file);
     found.troubles.dedup_by_key(|(file, _)| *file);
     Ok(flow.is_continue().then_some(found))
 }

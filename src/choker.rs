@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::geometry::BLOCK_LEN;
+use crate::order;
 use crate::picker::ConnId;
 use crate::units::size;
 
@@ -232,8 +233,9 @@ impl Choker {
         now: Instant,
         verdict: &mut Verdict,
     ) {
-        wanting
-            .sort_by(|a, b| (a.snubs, b.gives).partial_cmp(&(b.snubs, a.gives)).expect("no NaN"));
+        order::sort_by(wanting, |a, b| {
+            (a.snubs, b.gives).partial_cmp(&(b.snubs, a.gives)).expect("no NaN")
+        });
         let of = wanting.len();
         let regular = places.givers.saturating_sub(1).min(of);
         let (best, rest) = wanting.split_at(regular);
@@ -300,7 +302,7 @@ impl Choker {
         let free = slots.saturating_sub(self.unchoked.len());
         let mut served: Vec<(Instant, ConnId)> =
             self.unchoked.iter().map(|(&conn, &since)| (since, conn)).collect();
-        served.sort_unstable();
+        order::sort(&mut served);
         let over = served.into_iter().filter(|(since, _)| *since + TURN <= now);
         for (_, conn) in over.take(waiting.saturating_sub(free)) {
             self.unchoked.remove(&conn);
@@ -321,10 +323,10 @@ impl Choker {
         let mut waiting: Vec<&&Contender> =
             wanting.iter().filter(|c| !self.unchoked.contains_key(&c.conn)).collect();
         if seeding {
-            waiting.sort_by_key(|c| self.served.get(&c.conn).copied());
+            order::sort_by_key(&mut waiting, |c| self.served.get(&c.conn).copied());
         } else {
             let rank = |c: &&&Contender| (c.snubs, -c.gives);
-            waiting.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("no NaN"));
+            order::sort_by(&mut waiting, |a, b| rank(a).partial_cmp(&rank(b)).expect("no NaN"));
         }
         let reason = if seeding { Reason::Turn } else { Reason::FreePlace };
         for contender in waiting {

@@ -17,6 +17,7 @@ pub mod json;
 pub mod krpc;
 pub mod magnet;
 pub mod metainfo;
+pub mod order;
 pub mod percent;
 pub mod printable;
 pub mod reach;

@@ -21,6 +21,7 @@ use std::ops::RangeInclusive;
 use crate::hash::Sha1;
 use crate::hostport::HostPort;
 use crate::metainfo::{path, url};
+use crate::order;
 use crate::percent;
 
 /// The highest file number that `so` may name. No torrent that we take has as many files, and a
@@ -205,7 +206,7 @@ fn selection(text: &str) -> Option<Vec<RangeInclusive<u32>>> {
         .filter_map(|(first, last)| number(first).zip(number(last)))
         .filter(|(first, last)| first <= last)
         .collect();
-    ranges.sort_unstable();
+    order::sort(&mut ranges);
     let mut joined: Vec<RangeInclusive<u32>> = Vec::new();
     for (first, last) in ranges {
         match joined.last_mut() {

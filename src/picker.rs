@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex, Span};
+use crate::order;
 use begun::Begun;
 pub use map::Cell;
 use rarity::Rarity;
@@ -391,7 +392,7 @@ impl Picker {
                 begun.owed(peer.conn, now, age).map(|(since, block)| (since, piece, block)),
             );
         }
-        owed.sort_unstable();
+        order::sort(&mut owed);
         for (since, piece, block) in owed.into_iter().take(goal.saturating_sub(picked.len())) {
             let due = now.saturating_duration_since(since);
             let reason = if endgame { Reason::Endgame { due } } else { Reason::Help { due } };

@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::address_book::AddressBook;
+use crate::order;
 use crate::picker::ConnId;
 use crate::reach::{Reach, customer, reach};
 use crate::swarm::Hello;
@@ -171,7 +172,7 @@ impl Places {
 impl Wanted {
     /// Who has to go, of those that were useless for too long: those that were for longest.
     pub fn worst(&self, mut useless: Vec<(Duration, ConnId)>) -> Vec<(Duration, ConnId)> {
-        useless.sort_unstable();
+        order::sort(&mut useless);
         useless.into_iter().rev().take(self.count).collect()
     }
 }

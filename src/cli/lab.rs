@@ -12,6 +12,7 @@ use super::{Exit, Misuse, get};
 use crate::json::Object;
 use crate::lab::scenario::{SCENARIOS, Scenario, seconds};
 use crate::lab::{self, Knobs, Played, live, outcome, page};
+use crate::order;
 use crate::printable::clipped;
 use crate::units::size;
 
@@ -170,7 +171,7 @@ fn nodes(out: &mut Output, run: &Played) -> Result<()> {
         let mut sources: Vec<(u64, &String)> =
             run.received[at].iter().copied().zip(&run.world.names).collect();
         sources.retain(|(bytes, _)| *bytes != 0);
-        sources.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        order::sort_by_key(&mut sources, |(bytes, _)| std::cmp::Reverse(*bytes));
         let share = |bytes: u64| 100.0 * bytes as f64 / node.received.max(1) as f64;
         let shown = sources
             .iter()

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use crate::metainfo::path::COMPONENT_LEN_MAX;
+use crate::order;
 
 /// As deep as folders may nest. Other clients refuse what is deeper.
 const DEPTH_MAX: usize = 100;
@@ -95,8 +96,10 @@ pub fn find(path: &Path) -> Result<Vec<Source>> {
         files.push(Source::new(path.to_owned(), Vec::new(), &data, path.is_symlink()));
     }
     // As bytes of the whole path. Two paths are never equal, so the order is the same every time.
-    files.sort_by_cached_key(|file| file.components.join("/"));
-    Ok(files)
+    let mut named: Vec<(String, Source)> =
+        files.into_iter().map(|file| (file.components.join("/"), file)).collect();
+    order::sort_by(&mut named, |a, b| a.0.cmp(&b.0));
+    Ok(named.into_iter().map(|(_, file)| file).collect())
 }
 
 /// The same files, each with a byte at the start of a piece: as libtorrent has it, a pad file comes

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use super::bucket::{Bucket, Entry, GOOD_FOR, network};
 use crate::krpc::{Contact, NodeId};
+use crate::order;
 use crate::reach::{Reach, reach};
 
 /// Buckets at most: one for each bit of an id.
@@ -52,7 +53,7 @@ impl Table {
     /// All nodes but the bad ones; those that have answered first.
     pub fn nodes(&self) -> Vec<Contact> {
         let mut nodes: Vec<&Entry> = self.entries().filter(|entry| !entry.is_bad()).collect();
-        nodes.sort_by_key(|entry| !entry.has_answered);
+        order::sort_by_key(&mut nodes, |entry| !entry.has_answered);
         nodes.into_iter().map(|entry| entry.contact).collect()
     }
 
@@ -163,7 +164,7 @@ impl Table {
             let nodes = buckets.iter().flat_map(|bucket| &bucket.nodes);
             let fit = |entry: &&Entry| !entry.is_bad() && (entry.has_answered || !sure);
             found.extend(nodes.filter(fit).map(|entry| entry.contact));
-            found[from..].sort_unstable_by_key(|contact| contact.id.distance(target));
+            order::sort_by_key(&mut found[from..], |contact| contact.id.distance(target));
             n <= found.len()
         };
         let last = self.buckets.len() - 1;

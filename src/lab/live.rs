@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::Played;
 use super::record::Moment;
 use crate::bitfield::Bitfield;
+use crate::order;
 use crate::terminal;
 use crate::units::size;
 
@@ -122,7 +123,7 @@ impl Scene<'_> {
         let down = flow.iter().map(|row| row[node]).sum();
         let up = flow[node].iter().sum();
         let mut to: Vec<usize> = (0..flow.len()).filter(|&to| flow[node][to] != 0).collect();
-        to.sort_by_key(|&to| std::cmp::Reverse(flow[node][to]));
+        order::sort_by_key(&mut to, |&to| std::cmp::Reverse(flow[node][to]));
         let to: Vec<&str> = to.into_iter().map(|to| names[to].as_str()).collect();
         let arrow = if to.is_empty() { String::new() } else { format!("→ {}", to.join(" ")) };
         // At 80 characters the names of seven or so to whom it gives still fit behind it.

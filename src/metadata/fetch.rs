@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::hash::{Sha1, sha1};
+use crate::order;
 use crate::picker::ConnId;
 use crate::wire::metadata::{self, METADATA_LEN_MAX, METADATA_PIECE_LEN};
 
@@ -340,7 +341,7 @@ impl Fetch {
             attempt.doublings = (attempt.doublings + 1).min(DOUBLINGS_MAX);
         }
         let twins = TWINS << attempt.doublings;
-        free.sort_unstable();
+        order::sort(&mut free);
         // One request each, and then a second: everybody begins at once.
         for _ in 0..ASKED_MAX {
             for &(standing, _, conn) in &free {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::ConnId;
 
+use crate::order;
+
 /// How many peers may owe us the same block. More would only waste what they send.
 const ASKED_MAX: usize = 3;
 
@@ -190,7 +192,7 @@ impl Begun {
         // Whoever made room takes the place: the block is not unasked while anybody owes it.
         *asked = block.earlier.pop();
         // `ask_next` fills the first place and expects it to be free.
-        block.asked.sort_by_key(Option::is_none);
+        order::sort_by_key(&mut block.asked, Option::is_none);
         if self.sender == Some(conn) {
             self.sender = None;
         }

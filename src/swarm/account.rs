@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use super::Swarm;
 use super::peer::Peer;
+use crate::order;
 use crate::wire::handshake::PeerId;
 
 /// Accounts at most; of more, those with the most bytes are kept. A swarm has seldom more peers, and
@@ -80,7 +81,7 @@ impl Swarm {
         let mut all = Accounts(self.accounts.0.clone());
         self.peers.values().for_each(|peer| all.add(Account::of(peer)));
         let mut list: Vec<Account> = all.0.into_values().collect();
-        list.sort_by_key(|account| std::cmp::Reverse(account.bytes()));
+        order::sort_by_key(&mut list, |account| std::cmp::Reverse(account.bytes()));
         list.truncate(ACCOUNTS_MAX);
         list
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Decision, DropReason, Order, Peer, Swarm, WebSeed};
 use crate::geometry::{BLOCK_LEN, Span};
+use crate::order;
 use crate::picker::{Candidate, ConnId};
 use crate::wire::message::Message;
 
@@ -35,7 +36,7 @@ impl Swarm {
             (Reverse(peer.received / seconds), peer.asked.len(), conn)
         };
         let mut ranks: Vec<_> = self.peers.iter().map(rank).collect();
-        ranks.sort_unstable();
+        order::sort(&mut ranks);
         ranks.into_iter().for_each(|(.., conn)| self.ask(conn, now));
     }
 

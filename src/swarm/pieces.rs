@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::peer::Peer;
 use super::{Action, BanReason, Decision, Order, Swarm};
 use crate::geometry::PieceIndex;
+use crate::order;
 use crate::picker::ConnId;
 use crate::wire::message::Message;
 
@@ -67,7 +68,7 @@ impl Swarm {
     /// A piece is bad. Who sent it alone is guilty; of several, the one who differs will be.
     pub(super) fn corrupt(&mut self, piece: PieceIndex, mut senders: Vec<ConnId>, now: Instant) {
         self.totals.corrupt += 1;
-        senders.sort_unstable();
+        order::sort(&mut senders);
         senders.dedup();
         self.announce(Decision::Corrupt { piece, senders: senders.len() });
         for (conn, span) in self.picker.corrupt(piece, senders.len()) {

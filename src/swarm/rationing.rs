@@ -40,6 +40,7 @@ use super::peer::Peer;
 use super::{Action, Decision, Granted, Order, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, PieceIndex, Span};
+use crate::order;
 use crate::picker::ConnId;
 use crate::wire::message::Message;
 
@@ -229,7 +230,7 @@ impl Rationing {
     /// the quarter that passes on best. (Of all, since half of them may never give.)
     fn trust(&self) -> usize {
         let mut counts: Vec<usize> = self.rations.values().map(Ration::owes).collect();
-        counts.sort_unstable();
+        order::sort(&mut counts);
         let usual = counts.get(counts.len() / 4).copied().unwrap_or(0);
         TRUST + usual + usual / 2
     }
@@ -424,8 +425,9 @@ impl Swarm {
                 && self.peers.get(*conn).is_some_and(|peer| !peer.held.is_empty())
         };
         let mut waiting: Vec<(&ConnId, &Ration)> = state.rations.iter().filter(waits).collect();
-        waiting
-            .sort_by_key(|(_, ration)| (ration.unproven.len() + ration.given_again, ration.last));
+        order::sort_by_key(&mut waiting, |(_, ration)| {
+            (ration.unproven.len() + ration.given_again, ration.last)
+        });
         // Old clients may count on answers in the order of their requests.
         let held = |conn: &ConnId| {
             let peer = &self.peers[conn];

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Swarm, WebSeedRow};
+use crate::order;
 use crate::picker::Cell;
 
 /// The swarm at one moment.
@@ -68,7 +69,7 @@ impl Swarm {
             }
         };
         let mut peers: Vec<Row> = self.peers.iter_mut().map(row).collect();
-        peers.sort_by(|a, b| (b.down + b.up).total_cmp(&(a.down + a.up)));
+        order::sort_by(&mut peers, |a, b| (b.down + b.up).total_cmp(&(a.down + a.up)));
         let web_seeds = self.web_seed_rows(now);
         Snapshot { map: self.picker.map(cells), peers, web_seeds }
     }

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use super::{Action, Order, Swarm};
 use crate::bitfield::Bitfield;
 use crate::geometry::{PieceIndex, Span};
+use crate::order;
 use crate::picker::ConnId;
 use crate::wire::message::Message;
 
@@ -221,7 +222,7 @@ impl Swarm {
             self.picker.availability(*piece) < enough && !state.is_trusted(*piece, now)
         };
         let mut lost: Vec<PieceIndex> = pieces.filter(lost).collect();
-        lost.sort_by_key(|&piece| self.picker.availability(piece));
+        order::sort_by_key(&mut lost, |&piece| self.picker.availability(piece));
         lost.into_iter()
             .find_map(|piece| self.choose_target(state, piece).map(|conn| (conn, piece)))
     }

@@ -22,6 +22,7 @@ use super::packet::{self, Action, Reply};
 use super::url::Place;
 use super::{Announce, Answer, Error, Leash, Limits, Result, Scrape};
 use crate::hash::Sha1;
+use crate::order;
 
 /// How long a client may use a connection id after it has received it (BEP 15).
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
@@ -140,7 +141,9 @@ fn resolve(
             addresses.push(address);
         }
     }
-    addresses.sort_by_key(|a| (last.is_none_or(|last| last.address != *a), a.is_ipv6()));
+    order::sort_by_key(&mut addresses, |a| {
+        (last.is_none_or(|last| last.address != *a), a.is_ipv6())
+    });
     if addresses.is_empty() {
         return Err(Error::Failed("its name has no address".to_owned()));
     }
