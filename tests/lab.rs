@@ -49,7 +49,7 @@ fn what_cannot_be_played_is_said() {
         (["--without", "sharing"], "expected some of rarest-first, endgame"),
         (["--up", "0"], "expected 1K to 1G"),
         (["--size", "3"], "expected 64K to 1G"),
-        (["--piece-length", "100"], "expected 16384 or more"),
+        (["--piece-length", "100"], "expected a power of two from 16K to 1G"),
     ] {
         let ended = Run::piecemeal(&[&["lab", "one-seed"], &args[..]].concat()).run().expect(2);
         assert!(ended.stderr.contains(said), "{}", ended.stderr);

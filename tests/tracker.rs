@@ -53,7 +53,7 @@ fn it_serves_what_it_is_given_and_says_what_it_sees() {
     for (scheme, hash) in [("http", ONE), ("udp", TWO)] {
         let url = format!("{scheme}://{place}/announce");
         tracker::announce(&url, &announce(hash, 1)).unwrap();
-        running.wait_for(&format!("{scheme} started: lacks 5 B; told 0 of 0 seeders, 1 leechers"));
+        running.wait_for(&format!("{scheme} started: lacks 5 B; told 0 of 0 seeders, 1 leecher"));
         tracker::announce(&url, &announce(THREE, 1)).unwrap_err();
         running.wait_for("refused: this tracker does not serve this torrent");
     }

@@ -405,7 +405,9 @@ mod tests {
         let a = read("create -p -t udp://a -w http://b x");
         assert_eq!((a.private, a.announce.len(), a.web_seeds.len()), (true, 1, 1));
         assert_eq!(read("-w http://b create x").web_seeds, ["http://b"]);
-        let a = read("create --input x --outfile y -r tag --announce-tier a,b --no-creation-date");
+        let a = read(
+            "create --input x --outfile y -r tag --announce-tier udp://a,udp://b --no-creation-date",
+        );
         assert_eq!((a.operands.len(), a.no_date, a.source), (1, true, Some("tag".to_owned())));
         assert!(read("get -M x").no_port_map && !read("get -m --portmap x").no_port_map);
         assert!(!read("get --no-uplimit --sequential-download x").no_port_map);

@@ -43,6 +43,8 @@ struct Conn {
     choked: bool,
     allowed: Vec<PieceIndex>,
     asked: Vec<Span>,
+    /// What its last words ended: until all of them are taken, such a block may still be cancelled.
+    released: Vec<Span>,
 }
 
 impl Rules {
@@ -79,6 +81,7 @@ impl Rules {
             choked: true,
             allowed: Vec::new(),
             asked: Vec::new(),
+            released: Vec::new(),
         };
         assert!(self.conns.insert(conn, fresh).is_none(), "{conn} is used twice");
         assert!(self.conns.len() <= self.max_peers, "more than {} connections", self.max_peers);
@@ -94,6 +97,7 @@ impl Rules {
             }
             Fact::Said { conn, messages } => {
                 if let Some(conn) = self.conns.get_mut(conn).filter(|conn| conn.connected) {
+                    conn.released.clear();
                     messages.iter().for_each(|message| conn.hears(message, &self.geometry));
                 }
             }
@@ -206,7 +210,7 @@ impl Conn {
             Message::Choke => {
                 self.choking = true;
                 if !self.fast {
-                    self.asked.clear();
+                    self.released.append(&mut self.asked);
                 }
             }
             Message::Unchoke => self.choking = false,
@@ -248,7 +252,10 @@ impl Conn {
             Message::Bitfield(bits) => assert_eq!(bits, have.as_bytes()),
             Message::HaveAll => assert!(have.is_full()),
             Message::HaveNone => assert!(have.is_empty()),
-            Message::Cancel(span) => assert!(self.answers(*span), "{message}, never asked"),
+            Message::Cancel(span) => {
+                let known = self.answers(*span) || self.released.contains(span);
+                assert!(known, "{message}, never asked");
+            }
             Message::Reject(_) | Message::Extended(..) => {}
             Message::Unchoke | Message::Choke => {
                 let choked = *message == Message::Choke;
