@@ -484,17 +484,23 @@ mod tests {
         assert_eq!(peer.read(&mut [0]).ok(), Some(0));
     }
 
+    /// Two verified pieces of one block each, and what an upload of one of them is.
+    fn two_pieces(folder: &Folder) -> (Reading, impl Fn(PieceIndex) -> (Verified, Span)) {
+        let layout = Layout::below(torrent(&[("", 32_768)], 16_384), folder.path());
+        plant(&layout);
+        let reading = Reading::open(layout.clone(), Aside::default()).unwrap();
+        let upload = move |piece| {
+            let verified = layout.torrent().piece_hashes.trust(piece).expect("a piece");
+            (verified, layout.geometry().whole(piece))
+        };
+        (reading, upload)
+    }
+
     /// Whoever is choked, or has cancelled, while the limit makes it wait.
     #[test]
     fn what_waits_for_its_turn_can_be_taken_back() {
         let folder = Folder::temporary();
-        let layout = Layout::below(torrent(&[("", 32_768)], 16_384), folder.path());
-        plant(&layout);
-        let upload = |piece| {
-            let verified = layout.torrent().piece_hashes.trust(piece).expect("a piece");
-            (verified, layout.geometry().whole(piece))
-        };
-        let reading = Reading::open(layout.clone(), Aside::default()).unwrap();
+        let (reading, upload) = two_pieces(&folder);
         let (mut writer, orders, mut peer) = writer(Some(reading), Limit::of(200_000));
         writer.queue.push_back(upload(0));
         orders.send(Task::Order(Order::WithdrawAll)).unwrap();
@@ -516,13 +522,11 @@ mod tests {
     #[test]
     fn a_low_limit_is_smooth_and_what_there_is_to_say_does_not_wait_for_it() {
         let folder = Folder::temporary();
-        let layout = Layout::below(torrent(&[("", 32_768)], 16_384), folder.path());
-        plant(&layout);
+        let (reading, upload) = two_pieces(&folder);
         let task = |piece| {
-            let verified = layout.torrent().piece_hashes.trust(piece).expect("a piece");
-            Task::Upload(verified, layout.geometry().whole(piece))
+            let (verified, span) = upload(piece);
+            Task::Upload(verified, span)
         };
-        let reading = Reading::open(layout.clone(), Aside::default()).unwrap();
         // A block takes eight seconds.
         let (mut writer, orders, mut peer) = writer(Some(reading), Limit::of(2_048));
         orders.send(task(0)).unwrap();
