@@ -63,7 +63,8 @@ fn a_trace_says_what_and_why() {
     for parts in [
         &["#1 127.", "→ handshake for", "speaks extension protocol, Fast extension"][..],
         &["← handshake for"],
-        &["← extended 0", "what I speak beyond BEP 3", "ut_metadata"],
+        &["← extended 0", "handshake, piecemeal ", "requests at a time", "bytes of metadata"],
+        &["→ extended 0", "listens at port", "what I speak beyond BEP 3", "ut_metadata = 1"],
         &["→ interested: you have pieces that I lack"],
         &["← interested"],
         &["← unchoke: requests will be answered"],

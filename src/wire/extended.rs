@@ -27,7 +27,8 @@ use super::{Violation, violation};
 use crate::bencode::{self, Dict, Dictionary};
 use crate::geometry::PieceIndex;
 use crate::printable::clipped;
-use crate::wire::metadata::METADATA_LEN_MAX;
+use crate::wire::metadata::{METADATA_LEN_MAX, Metadata};
+use crate::wire::pex::Pex;
 
 /// The id of the extended handshake itself.
 pub const HANDSHAKE: u8 = 0;
@@ -181,6 +182,48 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
+/// What a message of an extension says and means, for a trace. An id means something only to whom it
+/// is sent, and a capture does not say who told it: so it is known by what is in it.
+pub fn explained(id: u8, payload: &[u8]) -> String {
+    let dictionary = bencode::decode_prefix(payload).ok();
+    let dictionary = dictionary.as_ref().and_then(|(document, _)| document.root().dict());
+    let has = |key: &str| dictionary.is_some_and(|root| root.get(key).is_some());
+    match (id, payload) {
+        (HANDSHAKE, _) => explained_handshake(payload, dictionary),
+        (_, _) if has("msg_type") => Metadata::parse(payload).map(|message| message.explained()),
+        (_, _) if has("added") || has("added6") || has("dropped") || has("dropped6") => {
+            Pex::parse(payload).map(|message| message.explained())
+        }
+        (_, [_, _, _, _]) => dont_have(payload)
+            .map(|piece| format!("lt_donthave, piece {piece}: it is not here any more (BEP 54)")),
+        (_, [0]) => Ok("upload_only 0: I fetch again (BEP 21)".to_owned()),
+        (_, [_]) => Ok("upload_only 1: I fetch nothing (BEP 21)".to_owned()),
+        _ => Ok("a message of an extension that we do not speak".to_owned()),
+    }
+    .unwrap_or_else(|violation| violation.to_string())
+}
+
+/// The names in `m` that a trace shows.
+const NAMES_SHOWN: usize = 20;
+
+fn explained_handshake(payload: &[u8], dictionary: Option<Dict>) -> Result<String, Violation> {
+    let Extended { client, port, reqq, your_ip, metadata_size, upload_only, .. } =
+        Extended::parse(payload)?;
+    let mut said = vec!["handshake".to_owned()];
+    said.extend(client);
+    said.extend(port.map(|port| format!("listens at port {port}")));
+    said.extend(reqq.map(|n| format!("takes {n} requests at a time")));
+    said.extend(metadata_size.map(|n| format!("has {n} bytes of metadata")));
+    said.extend(upload_only.filter(|&only| only).map(|_| "fetches nothing".to_owned()));
+    said.extend(your_ip.map(|ip| format!("sees you as {ip}")));
+    let ids = dictionary.and_then(|root| root.dict("m"));
+    let ids = ids.into_iter().flat_map(|m| m.iter()).take(NAMES_SHOWN);
+    let ids = ids.map(|(name, id)| (String::from_utf8_lossy(name), id.int().unwrap_or(0)));
+    let ids: Vec<_> = ids.map(|(name, id)| format!("{} = {id}", clipped(&name, 24))).collect();
+    let (said, ids) = (said.join(", "), ids.join(", "));
+    Ok(format!("{said}: what I speak beyond BEP 3, and my ids for it: {ids} (BEP 10)"))
+}
+
 /// The payload of `lt_donthave` (BEP 54): the piece that is not there any more.
 pub fn dont_have(payload: &[u8]) -> Result<PieceIndex, Violation> {
     match payload.try_into() {
@@ -192,6 +235,31 @@ pub fn dont_have(payload: &[u8]) -> Result<PieceIndex, Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_says_what_a_message_means() {
+        let offer = Offer { port: 6881, metadata_size: 40_000, pex: true };
+        let shaken = offer.to_bytes(IpAddr::from([10, 0, 0, 7]), 512, true);
+        let pex = Pex { added: vec![(([10, 0, 0, 8], 9).into(), 0x12)], dropped: Vec::new() };
+        let data = Metadata::Data { piece: 2, total_size: 40_000, bytes: b"d1:m" };
+        for (id, payload, told) in [
+            (0, &shaken[..], "listens at port 6881, takes 512 requests at a time, has 40000 bytes"),
+            (0, &shaken, "fetches nothing, sees you as 10.0.0.7"),
+            (0, &shaken, "lt_donthave = 3, upload_only = 4, ut_metadata = 1, ut_pex = 2"),
+            (9, &pex.to_bytes(), "1 added (10.0.0.8:9 fetches nothing reachable), 0 dropped"),
+            (9, &data.to_bytes(), "data, metadata piece 2 of 3, 4 of 40000 bytes"),
+            (9, &Metadata::Request { piece: 1 }.to_bytes(), "request of metadata piece 1: send"),
+            (9, &Metadata::Reject { piece: 1 }.to_bytes(), "reject of metadata piece 1: I do not"),
+            (9, &[0, 0, 1, 1], "lt_donthave, piece 257"),
+            (9, &[1], "I fetch nothing"),
+            (9, b"hello", "that we do not speak"),
+            (0, b"hello", "extended handshake: "),
+            (9, b"d8:msg_typei1ee", "without piece"),
+        ] {
+            let text = explained(id, payload);
+            assert!(text.contains(told), "no {told:?} in {text:?}");
+        }
+    }
 
     #[test]
     fn ours_says_what_we_offer() {

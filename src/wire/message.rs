@@ -21,7 +21,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::{Violation, violation};
+use super::{Violation, extended, violation};
 use crate::geometry::{BLOCK_LEN, PIECES_MAX, PieceIndex, Span};
 
 /// The length prefix.
@@ -311,26 +311,12 @@ impl Message {
         match self {
             Message::KeepAlive => "keep-alive: still here".to_owned(),
             Message::Extended(id, payload) => {
-                let has = |word: &[u8]| payload.windows(word.len()).any(|part| part == word);
-                let meaning = match (id, payload.len()) {
-                    (0, _) => "what I speak beyond BEP 3, and my ids for it",
-                    (_, 4) => "lt_donthave, this piece is not here any more (BEP 54)",
-                    (_, 1) => "upload_only, whether I fetch nothing (BEP 21)",
-                    _ if has(b"msg_type") => "ut_metadata, about the info dictionary (BEP 9)",
-                    _ if has(b":added") => "ut_pex, peers that came and left (BEP 11)",
-                    _ => "a message of an extension",
-                };
-                let shown = &payload[..payload.len().min(EXTENDED_SHOWN)];
-                let more = if shown.len() < payload.len() { "…" } else { "" };
-                format!("{self}: {meaning}: {}{more}", shown.escape_ascii())
+                format!("{self}: {}", extended::explained(*id, payload))
             }
             message => format!("{message}: {}", about(message.id()).1),
         }
     }
 }
-
-/// How much of an extended message a trace shows, in bytes.
-const EXTENDED_SHOWN: usize = 120;
 
 /// For a trace: the name, and what is in it.
 impl fmt::Display for Message {

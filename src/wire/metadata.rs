@@ -80,6 +80,27 @@ impl Metadata<'_> {
         })
     }
 
+    /// What it says and means, for a trace.
+    pub fn explained(&self) -> String {
+        let (what, means) = match *self {
+            Metadata::Request { piece } => (
+                format!("request of metadata piece {piece}"),
+                "send me these 16 KiB of the info dictionary",
+            ),
+            Metadata::Data { piece, total_size, bytes } => {
+                let (of, n) = (pieces(total_size as usize), bytes.len());
+                let what =
+                    format!("data, metadata piece {piece} of {of}, {n} of {total_size} bytes");
+                (what, "a part of the info dictionary")
+            }
+            Metadata::Reject { piece } => {
+                (format!("reject of metadata piece {piece}"), "I do not send it")
+            }
+            Metadata::Unknown => ("of an unknown type".to_owned(), "ignored"),
+        };
+        format!("ut_metadata {what}: {means} (BEP 9)")
+    }
+
     /// The payload of the message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let head =

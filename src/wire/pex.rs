@@ -22,6 +22,18 @@ pub const UPLOAD_ONLY: u8 = 0x02;
 /// Whoever tells of it has dialled it, so it can be reached.
 pub const REACHABLE: u8 = 0x10;
 
+/// What a trace says of the flags.
+const FLAGS: [(u8, &str); 5] = [
+    (0x01, " encrypts"),
+    (UPLOAD_ONLY, " fetches nothing"),
+    (0x04, " uTP"),
+    (0x08, " holepunch"),
+    (REACHABLE, " reachable"),
+];
+
+/// So many addresses of a message are in a trace.
+const SHOWN: usize = 4;
+
 /// Addresses of each kind that are read of one message. BEP 11 allows 50 in any but the first.
 pub const ADDED_MAX: usize = 200;
 
@@ -51,6 +63,25 @@ impl Pex {
             added: added.chain(added6).take(ADDED_MAX).collect(),
             dropped: dropped.map(|(addr, _)| addr).take(ADDED_MAX).collect(),
         })
+    }
+
+    /// What it says and means, for a trace.
+    pub fn explained(&self) -> String {
+        let (added, dropped) = (self.added.len(), self.dropped.len());
+        let mut text = format!("ut_pex, {added} added");
+        for (n, (addr, flags)) in self.added.iter().take(SHOWN).enumerate() {
+            text += if n == 0 { " (" } else { ", " };
+            text += &addr.to_string();
+            for (flag, word) in FLAGS {
+                text += if flags & flag != 0 { word } else { "" };
+            }
+        }
+        text += match added {
+            0 => "",
+            1..=SHOWN => ")",
+            _ => ", …)",
+        };
+        text + &format!(", {dropped} dropped: peers of mine that came and left (BEP 11)")
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
