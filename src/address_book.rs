@@ -232,6 +232,12 @@ impl AddressBook {
         Some((addr, source))
     }
 
+    /// For a trace: why this address comes next. How often it failed, and how many others could.
+    pub fn queue(&self, addr: SocketAddr, now: Instant) -> (u32, usize) {
+        let failures = self.entries.get(&addr).map_or(0, |entry| entry.failures);
+        (failures, self.ready(now).count())
+    }
+
     fn ready(&self, now: Instant) -> impl Iterator<Item = (&SocketAddr, &Entry)> {
         let idle = move |entry: &Entry| matches!(entry.state, State::Idle(from) if from <= now);
         self.entries.iter().filter(move |(_, entry)| idle(entry))

@@ -94,6 +94,8 @@ pub enum Action {
         to: SocketAddr,
         packet: Vec<u8>,
     },
+    /// Nobody there answered the question `t` in time: for a trace.
+    Silent(SocketAddr, [u8; 4]),
     /// Peers of a torrent, new in this round.
     Found {
         info_hash: Sha1,
@@ -449,16 +451,11 @@ impl Dht {
         for t in late {
             let Some(pending) = self.pending.remove(&t) else { continue };
             self.counters.silent += 1;
+            self.actions.push(Action::Silent(pending.to, t));
             self.node_failed(&pending);
             self.lookup_failed(&pending, now);
         }
         self.drive_all(now);
-    }
-
-    fn node_failed(&mut self, pending: &Pending) {
-        if let (Some(id), Some(side)) = (pending.id, self.side(pending.to)) {
-            side.table.failed(Contact { id, addr: pending.to });
-        }
     }
 
     /// Pings one node that was not heard of for long, and refreshes one quiet bucket.

@@ -25,8 +25,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::dht::{self, Action, Announce, Dht, K, Searched};
+use crate::explain::hex;
 use crate::hash::Sha1;
 use crate::hostport::HostPort;
+use crate::krpc::Message;
+use crate::trace::Trace;
 
 pub use socket::Sockets;
 
@@ -67,12 +70,15 @@ pub struct Config {
     pub read_only: bool,
     /// Where the routing table is kept until the next run, if anywhere.
     pub cache: Option<PathBuf>,
+    /// Told of every packet.
+    pub trace: Trace,
 }
 
 impl Default for Config {
     /// A full node that remembers, in the user's cache folder.
     fn default() -> Config {
-        Config { bootstrap: None, nodes: Vec::new(), read_only: false, cache: cache::path() }
+        let (cache, trace) = (cache::path(), Trace::off());
+        Config { bootstrap: None, nodes: Vec::new(), read_only: false, cache, trace }
     }
 }
 
@@ -202,6 +208,7 @@ struct Node<'a, R> {
     sockets: &'a Sockets,
     report: R,
     cache: Option<PathBuf>,
+    trace: Trace,
     /// When it is saved next.
     save_at: Instant,
     /// Names that have not been looked up yet, because the memory will do.
@@ -228,8 +235,8 @@ impl<'a, R: Fn(Report)> Node<'a, R> {
         let mut names = config.nodes;
         names.extend(config.bootstrap.unwrap_or_else(|| built_in.collect()));
         names.truncate(NAMES_MAX);
-        let (cache, save_at) = (config.cache, Instant::now() + SAVE_EVERY);
-        let mut node = Node { dht, sockets, report, cache, save_at, names, inputs };
+        let (cache, trace, save_at) = (config.cache, config.trace, Instant::now() + SAVE_EVERY);
+        let mut node = Node { dht, sockets, report, cache, trace, save_at, names, inputs };
         if chosen || remembered < 2 * K {
             node.resolve();
         }
@@ -305,7 +312,10 @@ impl<'a, R: Fn(Report)> Node<'a, R> {
 
     fn take(&mut self, input: Input, now: Instant) {
         match input {
-            Input::Packet(from, packet) => self.dht.receive(from, &packet, now),
+            Input::Packet(from, packet) => {
+                self.trace.about_peer("dht", None, Some(from), &Packet(from, '←', &packet));
+                self.dht.receive(from, &packet, now);
+            }
             Input::Resolved(_, Ok(addrs)) => self.dht.add_starts(&addrs, now),
             Input::Resolved(host, Err(why)) => (self.report)(Report::NoSuchHost { host, why }),
             Input::Knock => {}
@@ -321,7 +331,14 @@ impl<'a, R: Fn(Report)> Node<'a, R> {
             }
             for action in actions {
                 match action {
-                    Action::Send { to, packet } => self.sockets.send(to, &packet),
+                    Action::Send { to, packet } => {
+                        self.trace.about_peer("dht", None, Some(to), &Packet(to, '→', &packet));
+                        self.sockets.send(to, &packet);
+                    }
+                    Action::Silent(to, t) => {
+                        let what = format_args!("{to} has not answered t {} in time", hex(&t, 4));
+                        self.trace.about_peer("dht", None, Some(to), &what);
+                    }
                     Action::Found { info_hash, peers } => {
                         (self.report)(Report::Found { info_hash, peers });
                     }
@@ -335,6 +352,19 @@ impl<'a, R: Fn(Report)> Node<'a, R> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A packet in a trace: of whom or to whom, and what it means. Read only if somebody looks.
+struct Packet<'a>(SocketAddr, char, &'a [u8]);
+
+impl fmt::Display for Packet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Packet(addr, arrow, bytes) = self;
+        match Message::decode(bytes) {
+            Ok(message) => write!(f, "{addr} {arrow} {}", message.explained()),
+            Err(err) => write!(f, "{addr} {arrow} no message of the DHT: {err}"),
         }
     }
 }

@@ -21,6 +21,7 @@
 //! Layer: values. Knows no sockets and no time; nothing it returns is longer than the packet was.
 
 mod encode;
+mod explained;
 mod id;
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,7 @@ fn at_home(options: Options) -> Options {
         nodes: Vec::new(),
         read_only: true,
         cache: None,
+        ..dht_node::Config::default()
     };
     let (listen, port) = (Some(own_ip()), Some(0));
     Options { listen, port, port_map: false, lsd: true, dht: Some(dht), ..options }

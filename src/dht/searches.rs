@@ -234,6 +234,12 @@ impl Dht {
         }
     }
 
+    pub(super) fn node_failed(&mut self, pending: &Pending) {
+        if let (Some(id), Some(side)) = (pending.id, self.side(pending.to)) {
+            side.table.failed(Contact { id, addr: pending.to });
+        }
+    }
+
     pub(super) fn lookup_failed(&mut self, pending: &Pending, now: Instant) {
         if let What::Lookup(number) = pending.what {
             if let Some(running) = self.lookups.get_mut(&number) {

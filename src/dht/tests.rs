@@ -56,6 +56,7 @@ impl Net {
                         Action::Found { peers, .. } => {
                             self.found.entry(at).or_default().extend(peers)
                         }
+                        Action::Silent(..) => {}
                         Action::Searched(searched) => self.searched.push((at, searched, self.now)),
                     }
                 }

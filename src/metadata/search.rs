@@ -181,8 +181,10 @@ impl Search {
         while self.found.is_none() && self.free_places() != 0 && self.dials.len() < HALF_OPEN_MAX {
             let Some((addr, source)) = self.book.next(now) else { break };
             let conn = self.next_conn();
+            let (failures, others) = self.book.queue(addr, now);
+            let free = self.free_places();
+            self.decide(Decision::Dial { conn, addr, source, failures, others, free });
             self.dials.insert(conn, (addr, false));
-            self.decide(Decision::Dial { conn, addr, source });
             self.actions.push(Action::Dial { conn, addr });
         }
         if self.places.call_for_more(self.peers.len() + self.dials.len(), now) {

@@ -111,7 +111,8 @@ impl Finders {
         });
         let sender = events.clone();
         let report = move |report| drop(sender.send(Event::Dht(report)));
-        let start = |(sockets, config): (Sockets, _)| {
+        let start = |(sockets, config): (Sockets, dht_node::Config)| {
+            let config = dht_node::Config { trace: options.trace, ..config };
             DhtNode::start(config, sockets, report).context("cannot start a thread")
         };
         let dht = sockets.zip(options.dht.clone()).map(start).transpose()?;

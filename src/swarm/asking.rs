@@ -72,10 +72,12 @@ impl Swarm {
         }
         let asked = peer.pipeline.ask(now);
         peer.asked.extend(picked.iter().map(|(span, _)| (*span, asked)));
+        let (owed, rate) = (peer.asked.len() - picked.len(), peer.pipeline.rate() as u64);
         let spans: Vec<Span> = picked.iter().map(|(span, _)| *span).collect();
         self.actions.push(Action::Tell { conn, order: Order::Ask(spans) });
-        for (span, reason) in picked {
-            self.decide(|| Decision::Request { conn, span, reason });
+        for (n, (span, reason)) in picked.into_iter().enumerate() {
+            let queue = owed + n + 1;
+            self.decide(|| Decision::Request { conn, span, reason, queue, rate });
         }
     }
 

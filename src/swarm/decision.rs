@@ -12,6 +12,7 @@ use crate::choker;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::{ConnId, Reason};
 use crate::printable::printable;
+use crate::units::size;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -19,6 +20,12 @@ pub enum Decision {
         conn: ConnId,
         addr: SocketAddr,
         source: Source,
+        /// How often it failed since it was last of use.
+        failures: u32,
+        /// Addresses that could be dialled instead.
+        others: usize,
+        /// Places that were free for it.
+        free: usize,
     },
     /// A peer is here: who it is, and what it has.
     Welcome {
@@ -38,6 +45,9 @@ pub enum Decision {
         conn: ConnId,
         span: Span,
         reason: Reason,
+        /// How many blocks it owes with this one, and gives in a second, in bytes.
+        queue: usize,
+        rate: u64,
     },
     /// A block came, so long after the request.
     Came {
@@ -259,8 +269,15 @@ impl Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Decision::Dial { conn, addr, source } => {
-                write!(f, "dial {addr} as {conn}: known from {source}")
+            Decision::Dial { conn, addr, source, failures, others, free } => {
+                let s = |n: usize| if n == 1 { "" } else { "s" };
+                let tried = match failures {
+                    0 => "first try".to_owned(),
+                    n => format!("retry {n}"),
+                };
+                write!(f, "dial {addr} as {conn}: known from {source}, {tried}; ")?;
+                write!(f, "{free} place{} free, {others} other", s(*free))?;
+                write!(f, "{} to dial (fewest failures first)", s(*others))
             }
             Decision::Welcome { conn, addr, client, incoming } => {
                 let how = if *incoming { "dialled us" } else { "answered" };
@@ -272,8 +289,13 @@ impl fmt::Display for Decision {
             Decision::NoInterest { conn } => {
                 write!(f, "not interested in {conn}: it has nothing that we lack")
             }
-            Decision::Request { conn, span, reason } => {
-                write!(f, "request {span} of {conn}: {reason}")
+            Decision::Request { conn, span, reason, queue, rate } => {
+                write!(f, "request {span} of {conn}: {reason}; ")?;
+                let rate = match rate {
+                    0 => "has yet to show its rate".to_owned(),
+                    rate => format!("gives {}/s", size(*rate)),
+                };
+                write!(f, "{conn} {rate}, and owes {queue} with it")
             }
             Decision::Came { conn, span, after } => {
                 let ms = after.as_secs_f64() * 1e3;

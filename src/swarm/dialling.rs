@@ -31,8 +31,12 @@ impl Swarm {
         while !self.closing() && self.room_to_dial(now) && self.dials.len() < HALF_OPEN_MAX {
             let Some((addr, source)) = self.book.next(now) else { break };
             let conn = self.next_conn();
+            if self.config.trace {
+                let (failures, others) = self.book.queue(addr, now);
+                let free = self.free_places();
+                self.decide(|| Decision::Dial { conn, addr, source, failures, others, free });
+            }
             self.dials.insert(conn, Dial { addr, incoming: false });
-            self.decide(|| Decision::Dial { conn, addr, source });
             self.actions.push(Action::Dial { conn, addr });
         }
         let taken = self.peers.len() + self.dials.len();

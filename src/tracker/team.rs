@@ -74,7 +74,7 @@ impl Totals {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// An announce is on its way.
-    Asking { url: String, event: Event },
+    Asking { url: String, event: Event, left: u64, numwant: u32, how: &'static str },
     Answered {
         url: String,
         event: Event,
@@ -102,8 +102,13 @@ impl fmt::Display for Report {
         | Report::Ignored { url, .. }) = self;
         write!(f, "tracker {}", url::place(url))?;
         match self {
-            Report::Asking { event: Event::None, .. } => f.write_str(": asking"),
-            Report::Asking { event, .. } => write!(f, ": saying {event}"),
+            Report::Asking { event, left, numwant, how, .. } => {
+                match event {
+                    Event::None => f.write_str(": asking")?,
+                    event => write!(f, ": saying {event}")?,
+                }
+                write!(f, "; {left} bytes left, up to {numwant} peers wanted; {how}")
+            }
             Report::Answered { peers, seeders, leechers, interval, warning, .. } => {
                 write!(f, ": {}", count(peers.len() as u64, "peer"))?;
                 if let (Some(seeders), Some(leechers)) = (seeders, leechers) {

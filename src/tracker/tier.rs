@@ -159,7 +159,16 @@ impl Tier {
     }
 
     fn begin(&mut self, who: usize, event: Event, report: &dyn Fn(Report)) {
-        report(Report::Asking { url: self.trackers[who].url.clone(), event });
+        let Announce { left, numwant, event: said, .. } = self.announce(who, event);
+        let tracker = &self.trackers[who];
+        let how = match (&tracker.target, tracker.connection) {
+            (Target::Http(_), _) => "one HTTP announce (BEP 3)",
+            (_, Some(id)) if id.is_good() => {
+                "UDP announce with the id of the last connect (BEP 15)"
+            }
+            _ => "UDP connect for an id, then announce with it (BEP 15)",
+        };
+        report(Report::Asking { url: tracker.url.clone(), event: said, left, numwant, how });
         match self.start(who, event, None) {
             Ok(running) => self.trackers[who].running = Some(running),
             Err(e) => {

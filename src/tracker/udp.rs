@@ -49,6 +49,10 @@ impl Connection {
         Family::of(self.address)
     }
 
+    pub fn is_good(&self) -> bool {
+        self.is_good_for(self.address, Instant::now())
+    }
+
     fn is_good_for(&self, address: SocketAddr, now: Instant) -> bool {
         self.address == address && now.duration_since(self.since) < CONNECTION_LIFETIME
     }

@@ -205,6 +205,7 @@ impl World {
                 Action::Found { info_hash, peers } => {
                     self.found.extend(peers.into_iter().map(|peer| (n, info_hash, peer)));
                 }
+                Action::Silent(..) => {}
                 Action::Searched(searched) => self.searched.push((n, searched)),
             }
         }
