@@ -2,7 +2,7 @@
 //! same in a compact file, for `decode`.
 //!
 //! ```text
-//!    0.214 picker    #4 10.0.0.3:6881 request piece 17 block 3 of #4: rarest, 1 of 6 peers has it
+//!    0.214 picker    #4 10.0.0.3:6881 request piece 17 block 3 of #4: rarest, 1 of 6 peers has it; …
 //!    0.214 wire      #4 10.0.0.3:6881 → request piece 17 block 3 (16384 bytes): send me this block
 //!    0.231 wire      #4 10.0.0.3:6881 ← piece piece 17 block 3 (16384 bytes): the bytes of a block, …
 //!    seconds, topic, peer, direction, what, why or what it means; with `bytes` also the bytes

@@ -3,9 +3,9 @@
 mod support;
 
 use support::fixture::{Fixture, Folder, Recipe};
-use support::free_addr;
 use support::place::Place;
 use support::run::{LIMIT, Run};
+use support::{free_addr, own_ip};
 
 /// `get` or `seed` at an address, without anything that finds others.
 fn peer(command: &str, addr: std::net::SocketAddr, place: &Place) -> Run {
@@ -109,6 +109,57 @@ fn a_trace_says_what_and_why() {
     }
     assert!(decode(&["-v"]).contains("index: 3, the piece, counted from 0"));
     assert!(decode(&["--json"]).ends_with("]}\n"));
+}
+
+/// A magnet link's way, with all that finds others: a tracker twice, a node of the DHT, and a seed
+/// that knows a third peer.
+#[test]
+fn a_trace_tells_how_peers_are_found() {
+    let fixture = Recipe::file("found.bin", 4 << 20).make();
+    let tracker_at = free_addr();
+    let mut tracker =
+        Run::piecemeal(&["tracker", "-v", "--listen", &tracker_at.to_string()]).start();
+    tracker.wait_for(&tracker_at.port().to_string());
+    let (seed_at, other_at, place) = (free_addr(), free_addr(), Place::new(&fixture));
+    fixture.write_to(&place.data);
+    let mut seed = peer("seed", seed_at, &place)
+        .args(["-v", "--dht-bootstrap", &other_at.to_string()])
+        .start();
+    seed.wait_for("listening at port");
+    let other_place = Place::new(&fixture);
+    let slow = ["-v", "--max-download-limit", "1K"];
+    let mut other = peer("get", other_at, &other_place).args(slow).peers([seed_at]).start();
+    other.wait_for("it is #");
+
+    let hash = piecemeal::hash::Sha1(fixture.info_hash);
+    let urls = format!("tr=http://{tracker_at}/announce&tr=udp://{tracker_at}");
+    let link = format!("magnet:?xt=urn:btih:{hash}&{urls}&x.pe={seed_at}");
+    let folder = Folder::new("found");
+    let get = Run::piecemeal(&["get", "--trace", "--no-lsd", "--no-port-map", "--listen"])
+        .args([&own_ip().to_string(), "--port", "0", "--dht-bootstrap", &seed_at.to_string()])
+        .args(["--max-download-limit", "2M", "-d"])
+        .arg(&folder.0)
+        .arg(link);
+    let trace = get.run().expect(0).stderr;
+    for parts in [
+        &["→ extended", "ut_metadata request of metadata piece 0"][..],
+        &["← extended", "ut_metadata data, metadata piece 0 of 1"],
+        &["← extended", "ut_pex, 1 added (", &other_at.to_string(), "0 dropped"],
+    ] {
+        assert_told(&trace, "wire", parts);
+    }
+    let seed_at = seed_at.to_string();
+    let dialled = ["dial ", &seed_at, "the command line, try 1; ", "places free, ", "to dial"];
+    assert_told(&trace, "swarm", &dialled);
+    assert_told(&trace, "picker", &["request piece ", "/s, and owes "]);
+    let saying = ["saying started; ", " bytes left, up to 200 peers wanted; ", "announce"];
+    assert_told(&trace, "tracker", &[&["http://"][..], &saying].concat());
+    assert_told(&trace, "tracker", &[&["udp://"][..], &saying[..2], &["UDP connect"]].concat());
+    assert_told(&trace, "tracker", &["peer", " of ", " seeder", " leecher", "again in "]);
+    assert_told(&trace, "dht", &[&seed_at, " → t ", "query find_node ", "nearest"]);
+    //X    assert_told(&trace, "dht", &[&seed_at, " ← t ", "answer of node ", " peers"]);
+    assert_told(&trace, "dht", &[&seed_at, " → t ", &format!("query get_peers {hash}: who has")]);
+    drop((seed, other, tracker));
 }
 
 #[test]

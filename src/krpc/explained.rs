@@ -4,6 +4,7 @@
 
 use super::{Answer, Ask, Body, Message};
 use crate::explain::hex;
+use crate::units::count;
 
 impl Message {
     /// One line; `t` ties an answer to its question.
@@ -38,5 +39,6 @@ fn explained_query(ask: &Ask) -> String {
 fn explained_answer(answer: &Answer) -> String {
     let Answer { id, nodes, peers, token, .. } = answer;
     let token = if token.is_some() { ", a token (the right to announce here)" } else { "" };
-    format!("answer of node {id}: {} nodes, {} peers{token}", nodes.len(), peers.len())
+    let (nodes, peers) = (count(nodes.len() as u64, "node"), count(peers.len() as u64, "peer"));
+    format!("answer of node {id}: {nodes}, {peers}{token}")
 }

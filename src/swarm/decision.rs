@@ -12,7 +12,7 @@ use crate::choker;
 use crate::geometry::{PieceIndex, Span};
 use crate::picker::{ConnId, Reason};
 use crate::printable::printable;
-use crate::units::size;
+use crate::units::{count, size};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -270,14 +270,9 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Decision::Dial { conn, addr, source, failures, others, free } => {
-                let s = |n: usize| if n == 1 { "" } else { "s" };
-                let tried = match failures {
-                    0 => "first try".to_owned(),
-                    n => format!("retry {n}"),
-                };
-                write!(f, "dial {addr} as {conn}: known from {source}, {tried}; ")?;
-                write!(f, "{free} place{} free, {others} other", s(*free))?;
-                write!(f, "{} to dial (fewest failures first)", s(*others))
+                write!(f, "dial {addr} as {conn}: known from {source}, try {}; ", failures + 1)?;
+                let (free, others) = (count(*free as u64, "place"), count(*others as u64, "other"));
+                write!(f, "{free} free, {others} to dial (fewest failures first)")
             }
             Decision::Welcome { conn, addr, client, incoming } => {
                 let how = if *incoming { "dialled us" } else { "answered" };
