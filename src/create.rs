@@ -9,7 +9,8 @@
 //! * Hidden files and files without a byte are in it. Folders without a file are not: BEP 3 has no
 //!   way to name them.
 //! * Links are read through, to files as well as to folders, and are no links any more where the
-//!   torrent is downloaded. One that leads nowhere, or back to a folder above it, is an error. So are pipes, sockets and devices, and names that are not UTF-8.
+//!   torrent is downloaded. One that leads nowhere, or back to a folder above it, is an error. So are
+//!   pipes, sockets and devices, and names that are not UTF-8.
 //! * A file that changes while it is read is an error: its hashes would fit no version of it.
 //! * `private` and `source` are in the info dictionary only if asked for.
 //!
