@@ -27,6 +27,7 @@ use crate::limit::Limit;
 use crate::picker::ConnId;
 use crate::swarm::{End, Fact, Hello};
 use crate::trace::Direction;
+use crate::wait;
 use crate::wire::handshake::{HANDSHAKE_LEN, Handshake, check_protocol};
 use crate::wire::message::{BLOCK_HEADER_LEN, Message, Parsed, parse};
 
@@ -246,7 +247,7 @@ impl Stream {
             if left.is_zero() {
                 return Ok(());
             }
-            match self.asked.recv_timeout(left) {
+            match wait::recv_timeout(&self.asked, left) {
                 Ok(span) => self.expected.push_back(span),
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(ended()),

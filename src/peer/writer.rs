@@ -353,21 +353,20 @@ impl Writer {
     ) -> Result<std::io::Result<()>, Over> {
         loop {
             let all: usize = rest.iter().map(|part| part.len()).sum();
-            let len = all.min(ready);
-            let written = write_within(&self.socket, &mut first_bytes(rest, len), WRITE_TIMEOUT);
+            if all <= ready {
+                return Ok(write_within(&self.socket, rest, WRITE_TIMEOUT));
+            }
+            let written = write_within(&self.socket, &mut first_bytes(rest, ready), WRITE_TIMEOUT);
             if written.is_err() {
                 return Ok(written);
             }
-            IoSlice::advance_slices(&mut rest, len);
-            let left = all - len;
-            if left == 0 {
-                return Ok(Ok(()));
-            }
+            IoSlice::advance_slices(&mut rest, ready);
+            let left = all - ready;
             ready = left.min(self.limit.portion());
             let until = Instant::now() + self.limit.take(ready as u64);
             while said.is_empty() {
-                let wait = until.saturating_duration_since(Instant::now());
-                match self.tasks.recv_timeout(wait) {
+                let time = until.saturating_duration_since(Instant::now());
+                match wait::recv_timeout(&self.tasks, time) {
                     Ok(task) => self.take(task, said)?,
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return Err(Over),

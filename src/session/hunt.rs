@@ -28,6 +28,7 @@ use crate::metadata::{Search, Wish};
 use crate::metainfo::Metainfo;
 use crate::peer::writer::Task;
 use crate::swarm::{Action, Fact, Heritage, Stuck, Swarm, TICK};
+use crate::wait;
 use crate::wire::extended::Offer;
 use crate::wire::handshake::PeerId;
 
@@ -98,7 +99,7 @@ impl<'scope, 'env> Hunt<'scope, 'env> {
         let mut next_tick = self.hands.started;
         self.act();
         loop {
-            let event = self.wires.inbox.recv_deadline(next_tick).ok();
+            let event = wait::recv_deadline(&self.wires.inbox, next_tick).ok();
             let now = Instant::now();
             if let Some(event) = event {
                 self.take(event, now);
